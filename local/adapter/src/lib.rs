@@ -1,0 +1,125 @@
+//! Hosts a function: as a Lambda, or as a plain HTTP server. Only this crate knows one from the other.
+//!
+//! - [`main`] is all that a function's binary calls.
+//! - [`server`] serves a router on a port, within limits, until it is told to stop. `opshook up` uses it too.
+//! - [`lambda`] turns API Gateway's events (HTTP API, payload 2.0, and function URLs) into the same requests.
+//! - [`signals`] turns SIGTERM and SIGINT into a [`Stop`](service::host::Stop).
+
+mod guard;
+pub mod lambda;
+pub mod server;
+mod signal;
+
+pub use signal::signals;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use service::host::{Environment, Service, StartError};
+use service::telemetry;
+use tokio::runtime::Builder;
+
+/// Runs a function's binary to its end: reads the arguments, starts the log and the function, and hosts it as a Lambda
+/// where `AWS_LAMBDA_RUNTIME_API` is set, else as a server on `LISTEN_ADDR` until SIGTERM or SIGINT.
+///
+/// The exit status is contract §7's: 0 after a clean stop, 2 for settings and arguments, 1 for anything else.
+pub fn main(name: &'static str, start: impl AsyncFnOnce(&Environment) -> Result<Service, StartError>) -> ExitCode {
+    match arguments(name, std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())) {
+        Arguments::None => {}
+        Arguments::Print(text) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Arguments::Wrong(text) => return fail(&text, 2),
+    }
+    // Two are enough for what waits on a database most of the time, and a Lambda has at most that many cores.
+    let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("{name}: can't start: {error}"), 1),
+    };
+    let code = runtime.block_on(host(Environment::process(), start));
+    // A look-up of a host name can't be interrupted; nothing else is left.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn host(
+    environment: Environment,
+    start: impl AsyncFnOnce(&Environment) -> Result<Service, StartError>,
+) -> ExitCode {
+    let log = telemetry::init(&environment);
+    let started = start(&environment).await;
+    if let Err(fault) = &log {
+        eprintln!("{fault}");
+    }
+    let service = match started {
+        Ok(service) if log.is_ok() => service,
+        Ok(_) => return ExitCode::from(2),
+        Err(error) => return fail(&error.to_string(), error.exit_status()),
+    };
+    if environment.on_lambda {
+        return match lambda::run(service.router).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{}: the Lambda runtime ended: {error}", service.name), 1),
+        };
+    }
+    let stop = signals();
+    let listener = match server::bind(service.listen, "LISTEN_ADDR").await {
+        Ok(listener) => listener,
+        Err(error) => return fail(&error.to_string(), error.exit_status()),
+    };
+    match server::serve(service.name, listener, service.router, service.background, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{}: {error}", service.name), 1),
+    }
+}
+
+fn fail(text: &str, status: u8) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(status)
+}
+
+/// What the arguments ask for. The settings are in the environment.
+#[derive(Debug, PartialEq, Eq)]
+enum Arguments {
+    None,
+    Print(String),
+    Wrong(String),
+}
+
+fn arguments(name: &str, mut given: impl Iterator<Item = String>) -> Arguments {
+    let version = env!("CARGO_PKG_VERSION");
+    match (given.next().as_deref(), given.next()) {
+        (None, _) => Arguments::None,
+        (Some("--version" | "-V"), None) => Arguments::Print(format!("{name} {version}")),
+        (Some("--help" | "-h"), None) => Arguments::Print(format!(
+            "{name} {version}, one of opshook's functions\n\n\
+             Usage: {name} [--help | --version]\n\n\
+             An HTTP server on LISTEN_ADDR, or a Lambda where AWS_LAMBDA_RUNTIME_API is set.\n\
+             All its settings are environment variables: see \"Settings\" in README.md.\n\
+             SIGTERM and SIGINT stop it when the requests under way are answered."
+        )),
+        (Some(_), _) => {
+            Arguments::Wrong(format!("{name}: takes no arguments but --help and --version; see {name} --help"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arguments, arguments};
+
+    fn given(list: &[&str]) -> Arguments {
+        arguments("receive", list.iter().map(|text| (*text).to_owned()))
+    }
+
+    #[test]
+    fn a_binary_takes_no_arguments_but_help_and_version() {
+        assert_eq!(given(&[]), Arguments::None);
+        assert_eq!(given(&["--version"]), Arguments::Print(format!("receive {}", env!("CARGO_PKG_VERSION"))));
+        assert!(matches!(given(&["--help"]), Arguments::Print(text) if text.contains("README.md")));
+        for wrong in [&["--port"][..], &["--help", "x"], &[""], &["serve"]] {
+            assert!(matches!(given(wrong), Arguments::Wrong(text) if !text.contains('\n')), "{wrong:?}");
+        }
+    }
+}

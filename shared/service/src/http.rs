@@ -1,0 +1,189 @@
+//! Wraps a function's routes with what each of them needs: request ids, log lines, metrics, problems for whatever is
+//! not a success, and `/health`, `/ready`, `/metrics` (contract §6).
+
+use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+use crate::auth::Tokens;
+use crate::problem::{Code, Problem};
+use crate::telemetry;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is missing before a function can serve, each a short text for the operator; empty when it is ready.
+pub type Missing = Vec<String>;
+
+/// Asks whether the function can serve. Changes nothing.
+pub type ReadyCheck = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Missing> + Send>> + Send + Sync>;
+
+/// The id of the request at hand, in its extensions.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Puts a function's `routes` into their wrapping. Where `tokens` are given, everything under `/api/` needs one,
+/// whether it exists or not.
+pub fn wrap(name: &'static str, routes: Router, tokens: Option<Tokens>, ready: ReadyCheck) -> Router {
+    telemetry::metrics();
+    telemetry::keep_up();
+    let own = Router::new()
+        .route("/health", get(move || async move { Json(Health::of(name)) }))
+        .route("/ready", get(readiness).with_state((name, ready)))
+        .route("/metrics", get(render_metrics));
+    routes
+        .merge(own)
+        .fallback(|| async {
+            Problem::new(Code::NotFound, "there is no such route; see the README for those there are")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Code::MethodNotAllowed, "the header `Allow` names the methods of this route")
+        })
+        .layer(middleware::from_fn_with_state(tokens, authorize))
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn_with_state(name, observe))
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    function: &'static str,
+    version: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Missing,
+}
+
+impl Health {
+    fn of(function: &'static str) -> Self {
+        Self { status: "ok", function, version: env!("CARGO_PKG_VERSION"), missing: Vec::new() }
+    }
+}
+
+async fn readiness(State((name, ready)): State<(&'static str, ReadyCheck)>) -> Response {
+    let missing = ready().await;
+    if missing.is_empty() {
+        return Json(Health::of(name)).into_response();
+    }
+    Problem::new(Code::StorageUnavailable, missing.join("; ")).into_response()
+}
+
+async fn render_metrics() -> Response {
+    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    ([content_type], telemetry::metrics().render()).into_response()
+}
+
+async fn authorize(State(tokens): State<Option<Tokens>>, request: Request, next: Next) -> Response {
+    if let Some(tokens) = tokens
+        && request.uri().path().starts_with("/api/")
+        && let Err(problem) = tokens.check(request.headers())
+    {
+        return problem.into_response();
+    }
+    next.run(request).await
+}
+
+fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    // A panic's text is ours, but it may carry what came from outside: its place in the code is on standard error.
+    tracing::error!(known = text.is_some(), "a handler panicked");
+    Problem::internal().into_response()
+}
+
+/// The outermost layer: gives the request its id, and its answer a log line, a count and the rendered problem.
+async fn observe(State(function): State<&'static str>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    // The route's pattern and not the path: the path may carry what a caller wrote.
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let response = next.run(request).await;
+    let (mut response, code) = finished(response, &id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status().as_u16();
+    let elapsed = started.elapsed();
+    let route = route.unwrap_or_else(|| "unknown".to_owned());
+    let labels = [
+        ("function", function.to_owned()),
+        ("route", route.clone()),
+        ("method", method_label(&method).to_owned()),
+        ("status", status.to_string()),
+    ];
+    metrics::counter!("opshook_requests_total", &labels).increment(1);
+    metrics::histogram!("opshook_request_seconds", "function" => function, "route" => route.clone())
+        .record(elapsed.as_secs_f64());
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    if status >= 500 {
+        tracing::warn!(function, request_id = %id, %method, route, status, code, ms, "answered");
+    } else if matches!(route.as_str(), "/health" | "/ready" | "/metrics") {
+        tracing::debug!(function, request_id = %id, %method, route, status, ms, "answered");
+    } else {
+        tracing::info!(function, request_id = %id, %method, route, status, code, ms, "answered");
+    }
+    response
+}
+
+/// A caller may invent methods; the metrics' labels are few.
+fn method_label(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
+        _ => "other",
+    }
+}
+
+/// Answers a request that is refused before it comes to a function's routes, as those would answer.
+pub fn refuse(headers: &HeaderMap, problem: &Problem) -> Response {
+    let id = request_id(headers);
+    let mut response = problem.render(&id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// Renders the problem of an answer, and makes one for a failure that a framework answered by itself.
+fn finished(mut response: Response, request_id: &str) -> (Response, Option<&'static str>) {
+    let status = response.status();
+    if status.is_success() {
+        return (response, None);
+    }
+    let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| stand_in(status));
+    let mut rendered = problem.render(request_id);
+    if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
+        rendered.headers_mut().insert(header::ALLOW, allow);
+    }
+    (rendered, Some(problem.code().as_str()))
+}
+
+fn stand_in(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::NOT_FOUND => Problem::new(Code::NotFound, "there is no such route"),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::new(Code::MethodNotAllowed, "see the header `Allow`"),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::PayloadTooLarge, "the body is too large"),
+        StatusCode::BAD_REQUEST => Problem::new(Code::InvalidQuery, "the path or the query can't be read"),
+        _ => Problem::internal(),
+    }
+}
+
+/// The caller's id where it is 1–128 of `[A-Za-z0-9._-]`, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| {
+        (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    });
+    given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
