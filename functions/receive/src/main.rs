@@ -1,1 +1,5 @@
-fn main() {}
+//! The receive function, as a Lambda or as a plain server.
+
+fn main() -> std::process::ExitCode {
+    adapter::main("receive", receive::start)
+}

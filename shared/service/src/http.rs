@@ -109,31 +109,51 @@ async fn observe(State(function): State<&'static str>, mut request: Request, nex
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     request.extensions_mut().insert(RequestId(id.clone()));
     let response = next.run(request).await;
-    let (mut response, code) = finished(response, &id);
+    let (mut response, problem) = finished(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let status = response.status().as_u16();
-    let elapsed = started.elapsed();
-    let route = route.unwrap_or_else(|| "unknown".to_owned());
-    let labels = [
-        ("function", function.to_owned()),
-        ("route", route.clone()),
-        ("method", method_label(&method).to_owned()),
-        ("status", status.to_string()),
-    ];
-    metrics::counter!("opshook_requests_total", &labels).increment(1);
-    metrics::histogram!("opshook_request_seconds", "function" => function, "route" => route.clone())
-        .record(elapsed.as_secs_f64());
-    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    if status >= 500 {
-        tracing::warn!(function, request_id = %id, %method, route, status, code, ms, "answered");
-    } else if matches!(route.as_str(), "/health" | "/ready" | "/metrics") {
-        tracing::debug!(function, request_id = %id, %method, route, status, ms, "answered");
-    } else {
-        tracing::info!(function, request_id = %id, %method, route, status, code, ms, "answered");
-    }
+    let done = Done { function, id: &id, method: &method, route: route.as_deref().unwrap_or("unknown"), started };
+    done.tell(response.status(), problem.as_ref());
     response
+}
+
+/// A request that has its answer.
+struct Done<'a> {
+    function: &'static str,
+    id: &'a str,
+    method: &'a Method,
+    route: &'a str,
+    started: Instant,
+}
+
+impl Done<'_> {
+    /// Counts it and logs it. Neither holds anything that a caller wrote, but for a well-formed request id.
+    fn tell(&self, status: StatusCode, problem: Option<&Problem>) {
+        let Self { function, id, route, .. } = *self;
+        let method = method_label(self.method);
+        let status = status.as_u16();
+        let elapsed = self.started.elapsed();
+        let labels = [
+            ("function", function.to_owned()),
+            ("route", route.to_owned()),
+            ("method", method.to_owned()),
+            ("status", status.to_string()),
+        ];
+        metrics::counter!("opshook_requests_total", &labels).increment(1);
+        metrics::histogram!("opshook_request_seconds", "function" => function, "route" => route.to_owned())
+            .record(elapsed.as_secs_f64());
+        let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let code = problem.map(|problem| problem.code().as_str());
+        let cause = problem.and_then(Problem::cause);
+        match (status, route) {
+            (500.., _) => tracing::warn!(function, request_id = id, method, route, status, code, cause, ms, "answered"),
+            (_, "/health" | "/ready" | "/metrics") => {
+                tracing::debug!(function, request_id = id, method, route, status, ms, "answered");
+            }
+            _ => tracing::info!(function, request_id = id, method, route, status, code, ms, "answered"),
+        }
+    }
 }
 
 /// A caller may invent methods; the metrics' labels are few.
@@ -157,7 +177,7 @@ pub fn refuse(headers: &HeaderMap, problem: &Problem) -> Response {
 }
 
 /// Renders the problem of an answer, and makes one for a failure that a framework answered by itself.
-fn finished(mut response: Response, request_id: &str) -> (Response, Option<&'static str>) {
+fn finished(mut response: Response, request_id: &str) -> (Response, Option<Problem>) {
     let status = response.status();
     if status.is_success() {
         return (response, None);
@@ -167,7 +187,7 @@ fn finished(mut response: Response, request_id: &str) -> (Response, Option<&'sta
     if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
         rendered.headers_mut().insert(header::ALLOW, allow);
     }
-    (rendered, Some(problem.code().as_str()))
+    (rendered, Some(problem))
 }
 
 fn stand_in(status: StatusCode) -> Problem {

@@ -80,13 +80,14 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after_seconds: Option<u32>,
+    cause: Option<String>,
 }
 
 impl Problem {
     /// A problem; `detail` says what was wrong and what would be right.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let retry_after_seconds = matches!(code, Code::Overloaded | Code::StorageUnavailable).then_some(1);
-        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_seconds }
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_seconds, cause: None }
     }
 
     /// A 422 that points at the fields.
@@ -94,14 +95,25 @@ impl Problem {
         Self { errors, ..Self::new(Code::InvalidEvent, "see `errors` for each field and what would be right") }
     }
 
-    /// The answer when storage can't be reached: 503 with `Retry-After`.
-    pub fn storage() -> Self {
-        Self::new(Code::StorageUnavailable, "storage can't be reached at the moment; nothing is half done, try again")
+    /// The answer when storage failed: 503 with `Retry-After` where trying again may help, else 500. `cause` goes to the
+    /// log, with the request's id, and to nobody else.
+    pub fn storage(transient: bool, cause: impl std::fmt::Display) -> Self {
+        let problem = if transient {
+            Self::new(Code::StorageUnavailable, "storage can't be reached at the moment; try again, it is safe")
+        } else {
+            Self::internal()
+        };
+        Self { cause: Some(cause.to_string()), ..problem }
     }
 
     /// The answer to a fault of ours. What went wrong is in the log, under the request's id.
     pub fn internal() -> Self {
         Self::new(Code::Internal, "the fault is ours and is in the log under this request_id")
+    }
+
+    /// What is behind it, for the log.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     /// Its code.

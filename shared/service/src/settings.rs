@@ -140,11 +140,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Ends the reading.
+    /// Ends the reading: makes the settings of what had to be there.
     ///
     /// # Errors
     /// All faults, where there was one.
-    pub fn finish(self) -> Result<(), SettingsError> {
-        if self.faults.is_empty() { Ok(()) } else { Err(SettingsError(self.faults)) }
+    pub fn finish_with<R, T>(self, required: Option<R>, make: impl FnOnce(R) -> T) -> Result<T, SettingsError> {
+        match required {
+            Some(required) if self.faults.is_empty() => Ok(make(required)),
+            _ => Err(SettingsError(self.faults)),
+        }
     }
 }

@@ -1,0 +1,74 @@
+//! How a command ends, and what it prints on the way. Nothing here panics, whatever became of the terminal.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use ::engine::EngineError;
+use service::host::StartError;
+use store::StoreError;
+
+/// Why a command did not do what it was asked: the exit status, and lines that say what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: u8,
+    pub(crate) text: String,
+}
+
+impl Failure {
+    /// A check or a request failed: exit status 1.
+    pub(crate) fn failed(text: impl Display) -> Self {
+        Self { status: 1, text: text.to_string() }
+    }
+
+    /// Wrong usage or settings: exit status 2.
+    pub(crate) fn usage(text: impl Display) -> Self {
+        Self { status: 2, text: text.to_string() }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self { status: error.exit_status(), text: error.to_string() }
+    }
+}
+
+/// The engine's failure, with the `option` that would change the address.
+pub(crate) fn engine_failure(option: &str, error: EngineError) -> Failure {
+    match error {
+        EngineError::NotLoopback(_) => Failure::usage(format!("{option}: {error}")),
+        EngineError::Listen { .. } => Failure::failed(format!("{option}: {error}; choose another with {option}")),
+        _ => Failure::failed(error),
+    }
+}
+
+/// Prints lines to standard output in one write.
+///
+/// # Errors
+///
+/// When they can't be written: the disk is full, the reader has gone.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::failed(format!("can't write to standard output: {error}")))
+}
+
+/// Prints one line.
+///
+/// # Errors
+///
+/// As [`print`].
+pub(crate) fn print_line(line: impl Display) -> Result<(), Failure> {
+    print(&format!("{line}\n"))
+}
+
+/// What came from elsewhere, fit for a terminal: control characters become `�`.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}

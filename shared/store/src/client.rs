@@ -1,0 +1,196 @@
+//! The connection to DynamoDB: Amazon's, DynamoDB Local, or the embedded engine, all by the same protocol.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_credential_types::Credentials;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{Region, SharedHttpClient};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use tokio::time::Instant;
+
+use crate::error::{StoreError, from_sdk};
+
+/// A connection attempt may take this long.
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+/// One try of a call may take this long; then the next may still have time.
+const TRY_LIMIT: Duration = Duration::from_millis(1_100);
+/// The first wait between tries, doubled each time, with full jitter.
+const FIRST_BACKOFF: Duration = Duration::from_millis(25);
+const MAX_BACKOFF: Duration = Duration::from_millis(300);
+/// The deadline ends the tries; this only keeps a loop from being endless.
+const MAX_TRIES: u32 = 100;
+
+/// When a request has to have its answer. Every call made for it ends by then.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// What a write has, so that its caller gets a 503 within 2 s.
+    pub fn for_write() -> Self {
+        Self::within(Duration::from_millis(1_800))
+    }
+
+    /// What a page has: it makes more calls than a write.
+    pub fn for_page() -> Self {
+        Self::within(Duration::from_secs(6))
+    }
+
+    /// `time` from now.
+    pub fn within(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+}
+
+/// Where DynamoDB is and what the tables are called.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// What the tables' names begin with (`TABLE_PREFIX`).
+    pub table_prefix: String,
+    /// `AWS_ENDPOINT_URL_DYNAMODB`; absent means Amazon's, by the region.
+    pub endpoint: Option<String>,
+    /// `AWS_REGION`; absent follows the SDK's own rules.
+    pub region: Option<String>,
+    credentials: Option<Credentials>,
+}
+
+impl StoreConfig {
+    /// Reads the SDK's own names from `lookup`. What is absent follows the SDK's own rules: profiles, roles, the
+    /// instance's metadata.
+    pub fn from_lookup(table_prefix: String, lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let credentials = match (lookup("AWS_ACCESS_KEY_ID"), lookup("AWS_SECRET_ACCESS_KEY")) {
+            (Some(id), Some(secret)) => {
+                Some(Credentials::new(id, secret, lookup("AWS_SESSION_TOKEN"), None, "environment"))
+            }
+            _ => None,
+        };
+        let endpoint = lookup("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| lookup("AWS_ENDPOINT_URL"));
+        let region = lookup("AWS_REGION").or_else(|| lookup("AWS_DEFAULT_REGION"));
+        Self { table_prefix, endpoint, region, credentials }
+    }
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreConfig").field("table_prefix", &self.table_prefix).finish_non_exhaustive()
+    }
+}
+
+/// The store. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) client: Client,
+    pub(crate) events_table: String,
+    pub(crate) outbox_table: String,
+    /// The earliest day that this process knows to be noted; see [`crate::events`].
+    first_day: Arc<Mutex<Option<String>>>,
+}
+
+impl Store {
+    /// Prepares a connection; nothing is sent yet.
+    pub async fn connect(config: &StoreConfig) -> Self {
+        let plain = config.endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
+        Self::connect_by(config, http_client(plain)).await
+    }
+
+    /// [`Store::connect`] over a given HTTP client.
+    pub async fn connect_by(config: &StoreConfig, http_client: SharedHttpClient) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http_client)
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(MAX_TRIES)
+                    .with_initial_backoff(FIRST_BACKOFF)
+                    .with_max_backoff(MAX_BACKOFF),
+            )
+            .timeout_config(
+                TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).operation_attempt_timeout(TRY_LIMIT).build(),
+            );
+        if let Some(region) = &config.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(credentials) = &config.credentials {
+            loader = loader.credentials_provider(credentials.clone());
+        }
+        let shared = loader.load().await;
+        let mut builder = aws_sdk_dynamodb::config::Builder::from(&shared)
+            // The SDK's bucket of retries is for a fleet; here the request's deadline is the bound.
+            .retry_partition(RetryPartition::custom("opshook").token_bucket(TokenBucket::unlimited()).build());
+        if let Some(endpoint) = &config.endpoint {
+            builder = builder.endpoint_url(endpoint);
+        }
+        Self {
+            client: Client::from_conf(builder.build()),
+            events_table: format!("{}webhook_events", config.table_prefix),
+            outbox_table: format!("{}outbox", config.table_prefix),
+            first_day: Arc::default(),
+        }
+    }
+}
+
+impl Store {
+    pub(crate) fn known_first_day(&self) -> Option<String> {
+        self.first_day.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn remember_first_day(&self, day: &str) {
+        *self.first_day.lock().unwrap_or_else(PoisonError::into_inner) = Some(day.to_owned());
+    }
+}
+
+/// Loading the roots for TLS takes milliseconds of each start, so a plain endpoint goes without.
+fn http_client(plain: bool) -> SharedHttpClient {
+    if plain {
+        Builder::new().build_http()
+    } else {
+        Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+    }
+}
+
+/// Waits for a call's answer until the deadline. An error of the service of which `keep` makes something is handed on
+/// as that; everything else is a [`StoreError`].
+pub(crate) async fn call_keeping<T, E, K>(
+    operation: &'static str,
+    table: &str,
+    deadline: Deadline,
+    call: impl Future<Output = Result<T, SdkError<E>>>,
+    keep: impl FnOnce(&E) -> Option<K>,
+) -> Result<Result<T, K>, StoreError>
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let Ok(answer) = tokio::time::timeout_at(deadline.0, call).await else {
+        return Err(StoreError::Unavailable(format!("{operation}: no answer in time")));
+    };
+    match answer {
+        Ok(output) => Ok(Ok(output)),
+        Err(error) => match error.as_service_error().and_then(keep) {
+            Some(kept) => Ok(Err(kept)),
+            None => Err(from_sdk(operation, table, error)),
+        },
+    }
+}
+
+/// [`call_keeping`], where no error is of use.
+pub(crate) async fn call<T, E>(
+    operation: &'static str,
+    table: &str,
+    deadline: Deadline,
+    call: impl Future<Output = Result<T, SdkError<E>>>,
+) -> Result<T, StoreError>
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match call_keeping(operation, table, deadline, call, |_| None::<()>).await? {
+        Ok(output) => Ok(output),
+        Err(()) => Err(StoreError::Unavailable(format!("{operation}: no answer"))),
+    }
+}
