@@ -1,1 +1,86 @@
+//! emit-retry: takes the portal's events and brings them to ops (contract §5). Once it has said 202, the event is
+//! durable, and is signed and sent until ops takes it.
+//!
+//! The way of an event: [`accept`] (reads it, makes it durable, answers) → [`dispatch`] (who works on what, and when)
+//! → [`sender`] (signs it and sends it once) → [`schedule`] (what comes next; pure) → `store::outbox` (remembers it).
 
+pub mod accept;
+pub mod config;
+pub mod dispatch;
+pub mod schedule;
+pub mod sender;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use contract::id::IdSource;
+use service::clock::Clock;
+use service::host::{Environment, Service, StartError};
+use service::http::{self, ReadyCheck};
+use store::Store;
+use store::tables::OUTBOX;
+
+use crate::config::Config;
+use crate::dispatch::Dispatcher;
+use crate::sender::Sender;
+
+/// The function's name.
+pub const NAME: &str = "emit-retry";
+
+/// What the handlers work with.
+#[derive(Debug)]
+pub struct App {
+    /// Its settings.
+    pub config: Config,
+    /// The outbox.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Makes message and claim ids.
+    pub ids: Arc<IdSource>,
+    /// Works on messages in this process. None while sending is disabled, and on Lambda, where nothing runs after the
+    /// answer.
+    pub dispatcher: Option<Arc<Dispatcher>>,
+}
+
+/// The function's routes.
+pub fn app(app: App) -> Router {
+    let tokens = app.config.tokens.clone();
+    let app = Arc::new(app);
+    let state = Arc::clone(&app);
+    let ready: ReadyCheck = Arc::new(move || {
+        let app = Arc::clone(&state);
+        Box::pin(async move { app.store.check_table(&OUTBOX).await.err().map(|e| e.to_string()).into_iter().collect() })
+    });
+    let routes = Router::new()
+        .route("/api/v1/events", post(accept::handle))
+        .route("/api/v1/outbox/{webhook_id}", get(accept::message))
+        .with_state(app);
+    http::wrap(NAME, routes, tokens, ready)
+}
+
+/// Reads the settings and makes the function ready to be hosted.
+///
+/// # Errors
+/// All settings that are missing or wrong.
+pub async fn start(environment: &Environment) -> Result<Service, StartError> {
+    let config = Config::read(environment)?;
+    let store = Store::connect(&config.store).await;
+    let clock = Clock::system();
+    let ids = Arc::new(IdSource::new());
+    let dispatcher = match &config.endpoint {
+        Some(endpoint) if !environment.on_lambda => Some(Arc::new(Dispatcher::new(
+            store.clone(),
+            Sender::new(endpoint)?,
+            config.delivery.clone(),
+            clock.clone(),
+            Arc::clone(&ids),
+        ))),
+        _ => None,
+    };
+    let listen = config.listen;
+    let background = dispatcher.clone().map(Dispatcher::into_background);
+    let router = app(App { config, store, clock, ids, dispatcher });
+    Ok(Service { name: NAME, listen, router, background })
+}

@@ -13,6 +13,11 @@ use crate::host::Environment;
 pub struct SettingsError(Vec<(String, String)>);
 
 impl SettingsError {
+    /// One setting that is at fault. `fault` must not repeat the value.
+    pub fn of(name: &str, fault: impl Into<String>) -> Self {
+        Self(vec![(name.to_owned(), fault.into())])
+    }
+
     /// The names of the settings that are at fault.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())

@@ -16,7 +16,7 @@ mod cursor;
 mod error;
 pub mod events;
 mod item;
-//pub mod outbox;
+pub mod outbox;
 pub mod pages;
 pub mod tables;
 pub mod tickets;

@@ -1,0 +1,117 @@
+//! `POST /api/v1/events`: an event comes in, is durable, and is answered; and `GET /api/v1/outbox/{webhook_id}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use contract::event::{Event, UnknownFields};
+use contract::id::WebhookId;
+use contract::json::MAX_BODY_BYTES;
+use contract::wire::{Accepted, Message, MessageState};
+use service::body;
+use service::problem::{Code, Problem};
+use service::query::Query;
+use store::outbox::{Acceptance, NewMessage};
+use store::{Deadline, StoreError};
+
+use crate::App;
+use crate::dispatch::Slot;
+
+const KEY_HEADER: &str = "idempotency-key";
+
+/// Takes an event in. When this answers 202, it is in the outbox; delivery goes on after the answer.
+///
+/// # Errors
+/// 413, 415, 400, 422; 503 when storage can't be reached.
+pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let body = body::read(body).await?;
+    body::require_json(&head.headers)?;
+    let key = idempotency_key(&head.headers)?;
+    let event = Event::parse(&body, UnknownFields::Refuse)?;
+    let now = app.clock.now();
+    let sent = event.to_body(now);
+    if sent.len() > MAX_BODY_BYTES {
+        let detail = format!(
+            "with its domain and timestamp the event has more than the {MAX_BODY_BYTES} bytes that can be sent"
+        );
+        return Err(Problem::new(Code::PayloadTooLarge, detail));
+    }
+    if app.config.endpoint.is_none() {
+        return Ok(answer(StatusCode::OK, None, "disabled"));
+    }
+    let webhook_id = match key {
+        Some(key) => WebhookId::from_idempotency_key(key),
+        None => WebhookId::new(now, &app.ids),
+    };
+    let message = NewMessage { webhook_id: &webhook_id, event: &event, body: &sent, request: &body, accepted_at: now };
+    let state = keep(&app, &message).await?;
+    Ok(answer(StatusCode::ACCEPTED, Some(&webhook_id), state.as_str()))
+}
+
+/// Makes the message durable. Where the dispatcher has a free slot the message is leased to it from the start, and it
+/// starts at once; otherwise it is due at once for whoever is free first.
+async fn keep(app: &App, message: &NewMessage<'_>) -> Result<MessageState, Problem> {
+    let slot = app.dispatcher.as_ref().and_then(|dispatcher| dispatcher.free_slot());
+    let claim = slot.as_ref().map(Slot::claim);
+    let acceptance = app.store.accept(message, claim, Deadline::for_write()).await.map_err(storage)?;
+    let state = match acceptance {
+        Acceptance::Accepted(leased) => {
+            match (leased, slot) {
+                (Some(leased), Some(slot)) => slot.deliver(*leased),
+                _ => app.dispatcher.iter().for_each(|dispatcher| dispatcher.wake()),
+            }
+            MessageState::Pending
+        }
+        Acceptance::Known(state) => state,
+        Acceptance::Another => {
+            let detail = "this Idempotency-Key was used with another body; take a new key for each event";
+            return Err(Problem::new(Code::IdempotencyMismatch, detail));
+        }
+    };
+    metrics::counter!("opshook_accepted_total").increment(1);
+    Ok(state)
+}
+
+fn answer(status: StatusCode, webhook_id: Option<&WebhookId>, state: &str) -> Response {
+    let accepted = Accepted { webhook_id: webhook_id.map(ToString::to_string), state: state.to_owned() };
+    (status, Json(accepted)).into_response()
+}
+
+/// The key, where there is one: 1–255 visible ASCII characters without a comma, in a header that stands once.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(KEY_HEADER).iter();
+    let key = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().ok(),
+        (Some(_), Some(_)) => None,
+    };
+    let fits = |key: &&str| (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+    key.filter(fits).map(Some).ok_or_else(|| {
+        let detail =
+            "the header Idempotency-Key must be 1 to 255 visible ASCII characters without a comma, and stand once";
+        Problem::new(Code::InvalidHeader, detail)
+    })
+}
+
+/// One message, with its attempts.
+///
+/// # Errors
+/// 404; 503 when storage can't be reached.
+pub async fn message(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    Path(id): Path<String>,
+) -> Result<Json<Message>, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let none = || Problem::new(Code::NotFound, "there is no message with this id, or it is no longer kept");
+    let id = WebhookId::parse(&id).ok_or_else(none)?;
+    let message = app.store.message(&id, app.clock.now(), Deadline::for_page()).await.map_err(storage)?;
+    message.map(Json).ok_or_else(none)
+}
+
+fn storage(error: StoreError) -> Problem {
+    Problem::storage(error.is_transient(), error)
+}
