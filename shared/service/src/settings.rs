@@ -145,6 +145,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// All faults, where there was one.
+    pub fn finish(self) -> Result<(), SettingsError> {
+        self.finish_with(Some(()), |()| ())
+    }
+
     /// Ends the reading: makes the settings of what had to be there.
     ///
     /// # Errors
