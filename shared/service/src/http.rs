@@ -60,13 +60,11 @@ struct Health {
     status: &'static str,
     function: &'static str,
     version: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    missing: Missing,
 }
 
 impl Health {
     fn of(function: &'static str) -> Self {
-        Self { status: "ok", function, version: env!("CARGO_PKG_VERSION"), missing: Vec::new() }
+        Self { status: "ok", function, version: env!("CARGO_PKG_VERSION") }
     }
 }
 
@@ -164,16 +162,6 @@ fn method_label(method: &Method) -> &str {
         }
         _ => "other",
     }
-}
-
-/// Answers a request that is refused before it comes to a function's routes, as those would answer.
-pub fn refuse(headers: &HeaderMap, problem: &Problem) -> Response {
-    let id = request_id(headers);
-    let mut response = problem.render(&id);
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
 }
 
 /// Renders the problem of an answer, and makes one for a failure that a framework answered by itself.
