@@ -18,6 +18,7 @@ use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
+use service::settings::SettingsError;
 use store::Store;
 use store::tables::OUTBOX;
 
@@ -51,7 +52,7 @@ pub fn app(app: App) -> Router {
     let state = Arc::clone(&app);
     let ready: ReadyCheck = Arc::new(move || {
         let app = Arc::clone(&state);
-        Box::pin(async move { app.store.check_table(&OUTBOX).await.err().map(|e| e.to_string()).into_iter().collect() })
+        Box::pin(async move { app.store.missing(&OUTBOX).await.into_iter().collect() })
     });
     let routes = Router::new()
         .route("/api/v1/events", post(accept::handle))
@@ -66,7 +67,10 @@ pub fn app(app: App) -> Router {
 /// All settings that are missing or wrong.
 pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let config = Config::read(environment)?;
-    let store = Store::connect(&config.store).await;
+    let store = Store::connect(&config.store);
+    if !store.has_region() {
+        return Err(SettingsError::no_region().into());
+    }
     let clock = Clock::system();
     let ids = Arc::new(IdSource::new());
     let dispatcher = match &config.endpoint {

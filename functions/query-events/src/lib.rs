@@ -14,6 +14,7 @@ use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
 use service::problem::Problem;
+use service::settings::SettingsError;
 use store::pages::{PageError, PageRequest};
 use store::tables::WEBHOOK_EVENTS;
 use store::{Deadline, Store, StoreError};
@@ -53,9 +54,7 @@ pub fn app(app: App) -> Router {
     let store = app.store.clone();
     let ready: ReadyCheck = Arc::new(move || {
         let store = store.clone();
-        Box::pin(
-            async move { store.check_table(&WEBHOOK_EVENTS).await.err().map(|e| e.to_string()).into_iter().collect() },
-        )
+        Box::pin(async move { store.missing(&WEBHOOK_EVENTS).await.into_iter().collect() })
     });
     let routes = Router::new()
         .route("/api/v1/webhooks/events", get(events::list))
@@ -73,7 +72,10 @@ pub fn app(app: App) -> Router {
 pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let config = Config::read(environment)?;
     let listen = config.listen;
-    let store = Store::connect(&config.store).await;
+    let store = Store::connect(&config.store);
+    if !store.has_region() {
+        return Err(SettingsError::no_region().into());
+    }
     let router = app(App { config, store, clock: Clock::system() });
     Ok(Service { name: NAME, listen, router, background: None })
 }

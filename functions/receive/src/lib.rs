@@ -15,6 +15,7 @@ use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
+use service::settings::SettingsError;
 use store::Store;
 use store::tables::WEBHOOK_EVENTS;
 
@@ -42,9 +43,7 @@ pub fn app(app: App) -> Router {
     let store = app.store.clone();
     let ready: ReadyCheck = Arc::new(move || {
         let store = store.clone();
-        Box::pin(
-            async move { store.check_table(&WEBHOOK_EVENTS).await.err().map(|e| e.to_string()).into_iter().collect() },
-        )
+        Box::pin(async move { store.missing(&WEBHOOK_EVENTS).await.into_iter().collect() })
     });
     let routes = Router::new().route("/api/v1/webhooks/onboard", post(onboard::handle)).with_state(app);
     http::wrap(NAME, routes, None, ready)
@@ -57,7 +56,10 @@ pub fn app(app: App) -> Router {
 pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let config = Config::read(environment)?;
     let listen = config.listen;
-    let store = Store::connect(&config.store).await;
+    let store = Store::connect(&config.store);
+    if !store.has_region() {
+        return Err(SettingsError::no_region().into());
+    }
     let router = app(App { config, store, clock: Clock::system(), ids: IdSource::new() });
     Ok(Service { name: NAME, listen, router, background: None })
 }

@@ -74,8 +74,8 @@ fn twin(request: &Request) -> Request {
     let mut twin = Request::new(Body::empty());
     *twin.method_mut() = request.method().clone();
     *twin.uri_mut() = request.uri().clone();
-    if let Some(id) = request.headers().get("x-request-id") {
-        twin.headers_mut().insert("x-request-id", id.clone());
+    for id in request.headers().get_all("x-request-id") {
+        twin.headers_mut().append("x-request-id", id.clone());
     }
     twin
 }

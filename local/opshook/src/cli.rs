@@ -70,8 +70,8 @@ The addresses are printed once all three are ready. SIGTERM or Ctrl-C stops ever
 
 Examples:
   opshook up
-  opshook up --data-dir /tmp/try --receive-addr 127.0.0.1:0 --query-addr 127.0.0.1:0 --emit-addr 127.0.0.1:0 \\
-    --dynamodb-addr 127.0.0.1:0 --json
+  opshook up --data-dir /tmp/try --receive-addr 127.0.0.1:9080
+  opshook up --json | jq -r .receive
 
 Read tickets (in another terminal):
   . .opshook/settings.env

@@ -13,8 +13,7 @@ pub(crate) async fn run(options: &EngineOptions) -> Result<(), Failure> {
     telemetry::init(&Environment::process()).map_err(Failure::usage)?;
     let mut stop = adapter::signals();
     let storage = Storage::Directory(options.data_dir.clone());
-    let engine =
-        Engine::start(storage, options.listen).await.map_err(|error| engine_failure("--listen", error))?;
+    let engine = Engine::start(storage, options.listen).await.map_err(|error| engine_failure("--listen", error))?;
     let url = format!("http://{}", engine.addr());
     let printed =
         if options.json { print_line(json!({ "dynamodb": url })) } else { print_line(format!("dynamodb {url}")) };

@@ -1,12 +1,14 @@
 //! HTTP as the command speaks it: a request, its answer, and what to say when there is none.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::outcome::Failure;
@@ -36,6 +38,11 @@ impl Answer {
     /// The body as one of the contract's types.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The fields of the body, in the order in which they came; none where it is no JSON object.
+    pub(crate) fn fields(&self) -> Option<Vec<(String, Value)>> {
+        self.read::<Fields>().map(|fields| fields.0)
     }
 
     /// The body as JSON; as a string where it is none.
@@ -96,6 +103,31 @@ impl Http {
         }
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Answer { status, body, ms })
+    }
+}
+
+/// An object's fields in their order, which [`Value`] does not keep.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use ::engine::EngineError;
+use serde::Serialize;
 use service::host::StartError;
 use store::StoreError;
 
@@ -66,6 +67,15 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// As [`print`].
 pub(crate) fn print_line(line: impl Display) -> Result<(), Failure> {
     print(&format!("{line}\n"))
+}
+
+/// Prints a value as one line of JSON, its fields in the order of their declaration.
+///
+/// # Errors
+///
+/// As [`print`].
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print_line(serde_json::to_string(value).map_err(Failure::failed)?)
 }
 
 /// What came from elsewhere, fit for a terminal: control characters become `�`.

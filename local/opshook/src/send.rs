@@ -10,11 +10,13 @@ use contract::signature::{ID_HEADER, SIGNATURE_HEADER, Secrets, TIMESTAMP_HEADER
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::cli::SendOptions;
 use crate::http::{Answer, Http, header, newest};
-use crate::outcome::{Failure, print, print_line, printable};
+use crate::outcome::{Failure, print, print_json, printable};
 use crate::settings_file::SettingsFile;
 
 const EMIT_URL: &str = "http://127.0.0.1:8082/api/v1/events";
@@ -22,6 +24,21 @@ const RECEIVE_URL: &str = "http://127.0.0.1:8080/api/v1/webhooks/onboard";
 
 /// An event has at most 64 KiB. More is sent, so that the function's own answer is seen, but not without end.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// A body as it came, where it is JSON on one line; else what it says.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body {
+    AsItCame(Box<RawValue>),
+    Read(Value),
+}
+
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Printed {
+    status: u16,
+    body: Body,
+}
 
 /// Sends, and prints what was answered.
 pub(crate) async fn run(options: &SendOptions) -> Result<(), Failure> {
@@ -51,7 +68,7 @@ pub(crate) async fn run(options: &SendOptions) -> Result<(), Failure> {
     };
     let answer = Http::new(&url)?.post(&url, token.as_deref().and_then(newest), headers, body).await?;
     if options.json {
-        print_line(json!({ "status": answer.status, "body": answer.value() }))?;
+        print_json(&Printed { status: answer.status, body: body_of(&answer) })?;
     } else {
         print(&readable(&answer))?;
     }
@@ -92,19 +109,27 @@ pub(crate) fn signed(secrets: &Secrets, key: Option<&str>, body: &[u8]) -> Resul
     Ok(headers)
 }
 
+fn body_of(answer: &Answer) -> Body {
+    match answer.read::<Box<RawValue>>() {
+        Some(json) if !json.get().contains(['\n', '\r']) => Body::AsItCame(json),
+        _ => Body::Read(answer.value()),
+    }
+}
+
 /// The status, and each field of the body on a line of its own.
 fn readable(answer: &Answer) -> String {
     let reason = StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
     let mut text = format!("{} {}\n", answer.status, reason.unwrap_or_default());
-    match answer.value() {
-        Value::Object(fields) => {
-            let width = fields.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+    match (answer.fields(), answer.value()) {
+        (Some(fields), _) => {
+            let width = fields.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
             for (name, value) in &fields {
+                let name = name.replace(char::is_control, " ");
                 let _ = writeln!(text, "  {name:width$}  {}", one_line(value));
             }
         }
-        Value::String(other) if other.is_empty() => {}
-        other => {
+        (None, Value::String(other)) if other.is_empty() => {}
+        (None, other) => {
             let _ = writeln!(text, "  {}", one_line(&other));
         }
     }
@@ -114,8 +139,9 @@ fn readable(answer: &Answer) -> String {
 fn one_line(value: &Value) -> String {
     match value {
         Value::String(text) => text.chars().take(2_000).map(|c| if c.is_control() { ' ' } else { c }).collect(),
-        Value::Array(items) if items.iter().all(|item| item["pointer"].is_string()) => {
-            let lines = items.iter().map(|item| format!("{} {}", one_line(&item["pointer"]), one_line(&item["detail"])));
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| item["pointer"].is_string()) => {
+            let lines =
+                items.iter().map(|item| format!("{} {}", one_line(&item["pointer"]), one_line(&item["detail"])));
             lines.collect::<Vec<_>>().join("; ")
         }
         other => other.to_string(),

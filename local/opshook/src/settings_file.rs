@@ -16,7 +16,8 @@ use crate::secret::{new_secret, new_token};
 
 const NAME: &str = "settings.env";
 const OWNER_ONLY: u32 = 0o600;
-const HEADER: &str = "# Made by `opshook up`. Secret: readable by its owner only. The environment wins over this file.\n";
+const HEADER: &str =
+    "# Made by `opshook up`. Secret: readable by its owner only. The environment wins over this file.\n";
 
 /// The file as it was read; empty when it isn't there.
 #[derive(Clone, Default)]
@@ -61,7 +62,8 @@ impl SettingsFile {
         let file = Self::read(data_dir)?;
         if file.exists {
             // Whoever could read it before, it is secret.
-            fs::set_permissions(&file.path, Permissions::from_mode(OWNER_ONLY)).map_err(|e| unusable(&file.path, &e))?;
+            fs::set_permissions(&file.path, Permissions::from_mode(OWNER_ONLY))
+                .map_err(|e| unusable(&file.path, &e))?;
         }
         let environment = file.environment();
         let mut made = String::new();

@@ -183,14 +183,17 @@ fn stand_in(status: StatusCode) -> Problem {
         StatusCode::NOT_FOUND => Problem::new(Code::NotFound, "there is no such route"),
         StatusCode::METHOD_NOT_ALLOWED => Problem::new(Code::MethodNotAllowed, "see the header `Allow`"),
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Code::PayloadTooLarge, "the body is too large"),
-        StatusCode::BAD_REQUEST => Problem::new(Code::InvalidQuery, "the path or the query can't be read"),
+        // axum's for a path that is not UTF-8 when it is decoded: no id of ours looks like that.
+        StatusCode::BAD_REQUEST => Problem::new(Code::NotFound, "there is nothing with such an id"),
         _ => Problem::internal(),
     }
 }
 
-/// The caller's id where it is 1–128 of `[A-Za-z0-9._-]`, else a new one.
+/// The caller's id where it is 1–128 of `[A-Za-z0-9._-]` and stands once, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| {
+    let mut values = headers.get_all(REQUEST_ID).iter();
+    let one = values.next().filter(|_| values.next().is_none());
+    let given = one.and_then(|value| value.to_str().ok()).filter(|text| {
         (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     });
     given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)

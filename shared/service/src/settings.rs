@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use axum::http::Uri;
 use contract::signature::Secrets;
 
 use crate::auth::Tokens;
@@ -16,6 +17,11 @@ impl SettingsError {
     /// One setting that is at fault. `fault` must not repeat the value.
     pub fn of(name: &str, fault: impl Into<String>) -> Self {
         Self(vec![(name.to_owned(), fault.into())])
+    }
+
+    /// No region is set, and the SDK's own rules find none either.
+    pub fn no_region() -> Self {
+        Self::of("AWS_REGION", "is required; DynamoDB Local and the embedded engine take any, such as `local`")
     }
 
     /// The names of the settings that are at fault.
@@ -103,12 +109,36 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Looks at the endpoint that the SDK will take: an http or https URL, where there is one.
+    pub fn check_endpoint(&mut self) {
+        for name in ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"] {
+            self.parsed(name, (), |text| {
+                let uri = text.parse::<Uri>().ok();
+                let fits =
+                    uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+                fits.then_some(())
+                    .ok_or_else(|| "must be an http or https URL, such as http://127.0.0.1:8000".to_owned())
+            });
+        }
+    }
+
     /// `TABLE_PREFIX`: what the tables' names begin with; at most 100 of `[A-Za-z0-9_.-]`.
     pub fn table_prefix(&mut self) -> String {
         self.parsed("TABLE_PREFIX", "opshook_".to_owned(), |text| {
             let fits = text.len() <= 100 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
             fits.then(|| text.to_owned()).ok_or_else(|| "must be at most 100 of A-Z a-z 0-9 _ . -".to_owned())
         })
+    }
+
+    /// Takes over what another part of the program read, or its faults.
+    pub fn gathered<T>(&mut self, read: Result<T, Vec<(&'static str, String)>>) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(faults) => {
+                faults.into_iter().for_each(|(name, fault)| self.fault(name, fault));
+                None
+            }
+        }
     }
 
     /// One or more Standard Webhooks secrets, newest first. The development secret is refused unless `local`.

@@ -6,16 +6,16 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{Region, SharedHttpClient};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedHttpClient};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::time::Instant;
+use url::Url;
 
 use crate::error::{StoreError, from_sdk};
 
@@ -53,28 +53,51 @@ impl Deadline {
 /// Where DynamoDB is and what the tables are called.
 #[derive(Clone)]
 pub struct StoreConfig {
-    /// What the tables' names begin with (`TABLE_PREFIX`).
-    pub table_prefix: String,
-    /// `AWS_ENDPOINT_URL_DYNAMODB`; absent means Amazon's, by the region.
-    pub endpoint: Option<String>,
-    /// `AWS_REGION`; absent follows the SDK's own rules.
-    pub region: Option<String>,
-    credentials: Option<Credentials>,
+    table_prefix: String,
+    /// Absent means Amazon's, by the region.
+    endpoint: Option<String>,
+    region: String,
+    credentials: Credentials,
 }
 
+/// The settings that are missing or wrong, each with what would be right.
+pub type Faults = Vec<(&'static str, String)>;
+
 impl StoreConfig {
-    /// Reads the SDK's own names from `lookup`. What is absent follows the SDK's own rules: profiles, roles, the
-    /// instance's metadata.
-    pub fn from_lookup(table_prefix: String, lookup: impl Fn(&str) -> Option<String>) -> Self {
-        let credentials = match (lookup("AWS_ACCESS_KEY_ID"), lookup("AWS_SECRET_ACCESS_KEY")) {
-            (Some(id), Some(secret)) => {
-                Some(Credentials::new(id, secret, lookup("AWS_SESSION_TOKEN"), None, "environment"))
-            }
-            _ => None,
-        };
+    /// Reads the SDK's own names from `lookup`: `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`. Profiles and instance roles are not looked up: that would make each
+    /// function's binary a sixth larger, and on Lambda the environment has it all.
+    ///
+    /// # Errors
+    /// All that are missing or wrong.
+    pub fn from_lookup(table_prefix: String, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
+        let mut faults = Faults::new();
         let endpoint = lookup("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| lookup("AWS_ENDPOINT_URL"));
-        let region = lookup("AWS_REGION").or_else(|| lookup("AWS_DEFAULT_REGION"));
-        Self { table_prefix, endpoint, region, credentials }
+        let is_http = |text: &String| {
+            Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        };
+        if !endpoint.as_ref().is_none_or(is_http) {
+            faults.push(("AWS_ENDPOINT_URL_DYNAMODB", "must be an http or https URL, such as http://127.0.0.1:8000".to_owned()));
+        }
+        let mut required = |name: &'static str, value: Option<String>| {
+            if value.is_none() {
+                faults.push((name, "is required (for DynamoDB Local any value will do)".to_owned()));
+            }
+            value.unwrap_or_default()
+        };
+        let region = required("AWS_REGION", lookup("AWS_REGION").or_else(|| lookup("AWS_DEFAULT_REGION")));
+        let id = required("AWS_ACCESS_KEY_ID", lookup("AWS_ACCESS_KEY_ID"));
+        let secret = required("AWS_SECRET_ACCESS_KEY", lookup("AWS_SECRET_ACCESS_KEY"));
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let credentials = Credentials::new(id, secret, lookup("AWS_SESSION_TOKEN"), None, "environment");
+        Ok(Self { table_prefix, endpoint, region, credentials })
+    }
+
+    /// The endpoint's URL, where it is not Amazon's own.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 }
 
@@ -96,32 +119,26 @@ pub struct Store {
 
 impl Store {
     /// Prepares a connection; nothing is sent yet.
-    pub async fn connect(config: &StoreConfig) -> Self {
+    pub fn connect(config: &StoreConfig) -> Self {
         let plain = config.endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
-        Self::connect_by(config, http_client(plain)).await
+        Self::connect_by(config, http_client(plain))
     }
 
     /// [`Store::connect`] over a given HTTP client.
-    pub async fn connect_by(config: &StoreConfig, http_client: SharedHttpClient) -> Self {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+    pub fn connect_by(config: &StoreConfig, http_client: SharedHttpClient) -> Self {
+        let retries = RetryConfig::standard()
+            .with_max_attempts(MAX_TRIES)
+            .with_initial_backoff(FIRST_BACKOFF)
+            .with_max_backoff(MAX_BACKOFF);
+        let limits =
+            TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).operation_attempt_timeout(TRY_LIMIT).build();
+        let mut builder = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(config.region.clone()))
+            .credentials_provider(config.credentials.clone())
             .http_client(http_client)
-            .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(MAX_TRIES)
-                    .with_initial_backoff(FIRST_BACKOFF)
-                    .with_max_backoff(MAX_BACKOFF),
-            )
-            .timeout_config(
-                TimeoutConfig::builder().connect_timeout(CONNECT_LIMIT).operation_attempt_timeout(TRY_LIMIT).build(),
-            );
-        if let Some(region) = &config.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(credentials) = &config.credentials {
-            loader = loader.credentials_provider(credentials.clone());
-        }
-        let shared = loader.load().await;
-        let mut builder = aws_sdk_dynamodb::config::Builder::from(&shared)
+            .retry_config(retries)
+            .timeout_config(limits)
             // The SDK's bucket of retries is for a fleet; here the request's deadline is the bound.
             .retry_partition(RetryPartition::custom("opshook").token_bucket(TokenBucket::unlimited()).build());
         if let Some(endpoint) = &config.endpoint {
@@ -137,6 +154,11 @@ impl Store {
 }
 
 impl Store {
+    /// Whether the settings or the SDK's own rules name a region. Without one no request can be signed.
+    pub fn has_region(&self) -> bool {
+        self.client.config().region().is_some()
+    }
+
     pub(crate) fn known_first_day(&self) -> Option<String> {
         self.first_day.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

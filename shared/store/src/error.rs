@@ -4,6 +4,9 @@ use std::error::Error;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
+/// How much of a cause is told.
+const MAX_CAUSE_CHARS: usize = 200;
+
 /// A storage fault. Its text is for the log: no caller gets to read it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -50,7 +53,7 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let SdkError::ServiceError(service) = &error else {
-        return StoreError::Unavailable(format!("{operation}: {}", chain(&error)));
+        return StoreError::Unavailable(format!("{operation}: {}", root_cause(&error)));
     };
     let code = service.err().code().unwrap_or("unknown").to_owned();
     let text = service.err().message().unwrap_or_default().to_owned();
@@ -72,13 +75,11 @@ where
     }
 }
 
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// The cause below all others, cut short. Those above it may quote a whole request, and with it what is in `data`.
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(below) = cause.source() {
+        cause = below;
     }
-    text
+    cause.to_string().chars().take(MAX_CAUSE_CHARS).collect()
 }

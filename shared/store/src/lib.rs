@@ -22,5 +22,5 @@ pub mod tables;
 pub mod tickets;
 mod walk;
 
-pub use client::{Deadline, Store, StoreConfig};
+pub use client::{Deadline, Faults, Store, StoreConfig};
 pub use error::StoreError;

@@ -129,6 +129,19 @@ impl Store {
         Ok(())
     }
 
+    /// What is wrong with a table, in words for anyone; none where it is as it should be. The log says more.
+    pub async fn missing(&self, table: &Table) -> Option<String> {
+        let error = self.check_table(table).await.err()?;
+        tracing::warn!(%error, "not ready");
+        Some(match error {
+            StoreError::Table { .. } => error.to_string(),
+            StoreError::Unavailable(_) => "storage can't be reached".to_owned(),
+            StoreError::Refused { .. } | StoreError::Damaged { .. } => {
+                format!("storage does not let the table {} be looked at", self.table_name(table))
+            }
+        })
+    }
+
     fn table_name(&self, table: &Table) -> String {
         if *table == OUTBOX { self.outbox_table.clone() } else { self.events_table.clone() }
     }

@@ -45,7 +45,8 @@ pub fn environment(settings: Settings) -> Environment {
 
 /// A store on an engine.
 pub async fn store(settings: &Settings) -> Store {
-    Store::connect(&StoreConfig::from_lookup("opshook_".to_owned(), |name| settings.get(name).cloned())).await
+    let config = StoreConfig::from_lookup("opshook_".to_owned(), |name| settings.get(name).cloned());
+    Store::connect(&config.unwrap())
 }
 
 /// An in-memory engine with its tables.
@@ -122,30 +123,40 @@ impl World {
 
     /// `GET` from query-events, with the token.
     pub async fn ops(&self, path_and_query: &str) -> Reply {
-        get(&self.query.url(path_and_query), &[("authorization", &format!("Bearer {TOKEN}"))]).await
+        ops(self.query.addr, path_and_query).await
     }
 
     /// Every item of a list, page after page. Panics after 1,000 pages.
     pub async fn all(&self, path_and_query: &str) -> Vec<Value> {
-        let mut items = Vec::new();
-        let mut cursor = String::new();
-        for _ in 0..1_000 {
-            let joint = if path_and_query.contains('?') { '&' } else { '?' };
-            let reply = self.ops(&format!("{path_and_query}{joint}limit=500{cursor}")).await;
-            assert_eq!(reply.status, 200, "{reply:?}");
-            items.extend(reply.body["items"].as_array().unwrap().iter().cloned());
-            match reply.body["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return items,
-            }
-        }
-        panic!("the list does not end");
+        all(self.query.addr, path_and_query).await
     }
 
     /// Sends a body signed with the development secret under a new id.
     pub async fn deliver(&self, body: &str) -> Reply {
         deliver_to(self.receive.addr, body).await
     }
+}
+
+/// `GET` from a query-events, with the token.
+pub async fn ops(query: SocketAddr, path_and_query: &str) -> Reply {
+    get(&format!("http://{query}{path_and_query}"), &[("authorization", &format!("Bearer {TOKEN}"))]).await
+}
+
+/// Every item of a query-events' list, page after page. Panics after 1,000 pages.
+pub async fn all(query: SocketAddr, path_and_query: &str) -> Vec<Value> {
+    let mut items = Vec::new();
+    let mut cursor = String::new();
+    for _ in 0..1_000 {
+        let joint = if path_and_query.contains('?') { '&' } else { '?' };
+        let reply = ops(query, &format!("{path_and_query}{joint}limit=500{cursor}")).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        items.extend(reply.body["items"].as_array().unwrap().iter().cloned());
+        match reply.body["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return items,
+        }
+    }
+    panic!("the list does not end");
 }
 
 /// Sends a body to a receive, signed with the development secret under a new id.
@@ -204,6 +215,9 @@ impl Reply {
     pub fn assert_problem(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
+        let mut fields: Vec<&str> = self.body.as_object().unwrap().keys().map(String::as_str).collect();
+        fields.retain(|field| *field != "errors");
+        assert_eq!(fields, ["code", "detail", "request_id", "status", "title", "type"]);
         assert_eq!(self.body["type"], format!("urn:opshook:problem:{code}"));
         assert_eq!(self.body["status"], status);
         assert_eq!(self.body["request_id"], self.headers["x-request-id"].to_str().unwrap());
