@@ -60,7 +60,6 @@ impl Config {
         if reader.text("EMIT_API_TOKEN").is_none() && !reader.is_loopback(listen) {
             reader.fault("EMIT_API_TOKEN", "is required unless LISTEN_ADDR is on loopback, and always on Lambda");
         }
-        reader.check_endpoint();
         let table_prefix = reader.table_prefix();
         let store = reader.gathered(StoreConfig::from_lookup(table_prefix, |name| environment.get(name)));
         reader.finish_with(store, |store| Self {

@@ -18,7 +18,6 @@ use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
-use service::settings::SettingsError;
 use store::Store;
 use store::tables::OUTBOX;
 
@@ -68,9 +67,6 @@ pub fn app(app: App) -> Router {
 pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let config = Config::read(environment)?;
     let store = Store::connect(&config.store);
-    if !store.has_region() {
-        return Err(SettingsError::no_region().into());
-    }
     let clock = Clock::system();
     let ids = Arc::new(IdSource::new());
     let dispatcher = match &config.endpoint {

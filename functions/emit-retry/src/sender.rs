@@ -3,14 +3,21 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
+use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use axum::http::{Method, Request, StatusCode, Uri};
 use contract::id::WebhookId;
 use contract::signature::{ID_HEADER, SIGNATURE_HEADER, Secrets, TIMESTAMP_HEADER};
 use contract::time;
 use contract::wire::Attempt;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
+use rustls::{ClientConfig, RootCertStore};
 use service::settings::SettingsError;
 use url::Url;
 
@@ -24,11 +31,11 @@ const KEPT_ANSWER_BYTES: usize = 1_024;
 /// Below the 10 s after which a server like ours closes an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Sends messages to one endpoint.
+/// Sends messages to one endpoint. Redirects are not followed, and no proxy is used.
 #[derive(Debug)]
 pub struct Sender {
-    client: Client,
-    url: Url,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    uri: Uri,
     secrets: Secrets,
 }
 
@@ -38,19 +45,23 @@ impl Sender {
     /// # Errors
     /// Where an https endpoint can't be checked, for this host has no certificate authorities.
     pub fn new(endpoint: &Endpoint) -> Result<Self, SettingsError> {
-        // Fails only when the process has a provider already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
+        let fault = |fault: &str| SettingsError::of("OPS_WEBHOOK_URL", fault);
+        let uri = endpoint.url.as_str().parse().map_err(|_| fault("can't be sent to: it is too long"))?;
+        let provider = rustls::crypto::ring::default_provider().into();
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| fault("is https, and TLS can't be used in this build"))?
+            .with_root_certificates(roots(&endpoint.url).map_err(fault)?)
+            .with_no_client_auth();
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
-            .user_agent(concat!("opshook/", env!("CARGO_PKG_VERSION")));
-        // Loading the host's authorities takes milliseconds of each start, and http needs none.
-        let builder = if endpoint.url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
-        let client = builder.build().map_err(|_| {
-            SettingsError::of("OPS_WEBHOOK_URL", "is https, and this host has no certificate authorities: install them")
-        })?;
-        Ok(Self { client, url: endpoint.url.clone(), secrets: endpoint.secrets.clone() })
+            .build(connector.wrap_connector(http));
+        Ok(Self { client, uri, secrets: endpoint.secrets.clone() })
     }
 
     /// Sends a message once, signed as of `now`.
@@ -72,15 +83,20 @@ impl Sender {
 
     async fn exchange(&self, id: &WebhookId, body: &str, now: Timestamp) -> Result<Exchange, String> {
         let seconds = now.as_second();
-        let request = self
-            .client
-            .post(self.url.clone())
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.uri.clone())
             .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, concat!("opshook/", env!("CARGO_PKG_VERSION")))
             .header(ID_HEADER, id.as_str())
-            .header(TIMESTAMP_HEADER, seconds.to_string())
+            .header(TIMESTAMP_HEADER, seconds)
             .header(SIGNATURE_HEADER, self.secrets.sign(id, seconds, body.as_bytes()))
-            .body(body.to_owned());
-        let mut response = request.send().await.map_err(|error| describe(&error))?;
+            .body(Full::from(body.to_owned()))
+            .map_err(|_| "the message can't be put into a request".to_owned())?;
+        let response = self.client.request(request).await;
+        let mut response = response.map_err(|error| {
+            describe(if error.is_connect() { "can't connect" } else { "the exchange broke off" }, &error)
+        })?;
         let status = response.status();
         let next = match status {
             status if status.is_success() => Answer::Delivered,
@@ -90,7 +106,7 @@ impl Sender {
             }
             _ => Answer::Failed,
         };
-        let text = beginning(&mut response).await;
+        let text = beginning(response.body_mut()).await;
         let answer = (next != Answer::Delivered).then_some(text).filter(|text| !text.is_empty());
         Ok(Exchange { status, answer, next })
     }
@@ -102,11 +118,23 @@ struct Exchange {
     next: Answer,
 }
 
+/// Loading the host's authorities takes milliseconds of each start, and http needs none.
+fn roots(url: &Url) -> Result<RootCertStore, &'static str> {
+    let mut roots = RootCertStore::empty();
+    if url.scheme() == "https" {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err("is https, and this host has no certificate authorities: install them");
+        }
+    }
+    Ok(roots)
+}
+
 /// The first 1 KiB of an answer. Its status is what counts: an answer that breaks off is as good.
-async fn beginning(response: &mut Response) -> String {
+async fn beginning(body: &mut Incoming) -> String {
     let mut bytes = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        bytes.extend_from_slice(&chunk);
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
         if bytes.len() >= KEPT_ANSWER_BYTES {
             break;
         }
@@ -129,14 +157,13 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Duration::try_from(date.duration_since(now)).ok()
 }
 
-/// What went wrong, from the outermost cause to the innermost, without the URL.
-fn describe(error: &reqwest::Error) -> String {
-    let kind = if error.is_connect() { "can't connect" } else { "the exchange broke off" };
-    let mut innermost = error.source();
-    while let Some(cause) = innermost.and_then(Error::source) {
-        innermost = Some(cause);
+/// What went wrong, by its innermost cause, which names no URL.
+fn describe(kind: &str, error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(below) = cause.source() {
+        cause = below;
     }
-    innermost.map_or_else(|| kind.to_owned(), |cause| format!("{kind}: {cause}"))
+    format!("{kind}: {cause}")
 }
 
 #[cfg(test)]

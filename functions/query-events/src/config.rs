@@ -31,13 +31,8 @@ impl Config {
             reader.fault("OPS_API_TOKEN", needed);
         }
         let tokens = reader.tokens("OPS_API_TOKEN");
-        reader.check_endpoint();
         let table_prefix = reader.table_prefix();
         let store = reader.gathered(StoreConfig::from_lookup(table_prefix, |name| environment.get(name)));
-        reader.finish_with(tokens.zip(store), |(tokens, store)| Self {
-            listen,
-            tokens,
-            store,
-        })
+        reader.finish_with(tokens.zip(store), |(tokens, store)| Self { listen, tokens, store })
     }
 }

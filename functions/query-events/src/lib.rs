@@ -14,7 +14,6 @@ use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
 use service::problem::Problem;
-use service::settings::SettingsError;
 use store::pages::{PageError, PageRequest};
 use store::tables::WEBHOOK_EVENTS;
 use store::{Deadline, Store, StoreError};
@@ -73,9 +72,6 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let config = Config::read(environment)?;
     let listen = config.listen;
     let store = Store::connect(&config.store);
-    if !store.has_region() {
-        return Err(SettingsError::no_region().into());
-    }
     let router = app(App { config, store, clock: Clock::system() });
     Ok(Service { name: NAME, listen, router, background: None })
 }

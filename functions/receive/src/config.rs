@@ -37,7 +37,6 @@ impl Config {
         let default = EventName::parse("account.created").into_iter().collect();
         let ticket_events = reader.parsed("TICKET_EVENTS", default, parse_events);
         let retention_days = reader.days("EVENT_RETENTION_DAYS", 400, 1..=36_500);
-        reader.check_endpoint();
         let table_prefix = reader.table_prefix();
         let store = reader.gathered(StoreConfig::from_lookup(table_prefix, |name| environment.get(name)));
         reader.finish_with(secrets.zip(store), |(secrets, store)| Self {

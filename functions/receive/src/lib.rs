@@ -15,7 +15,6 @@ use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
-use service::settings::SettingsError;
 use store::Store;
 use store::tables::WEBHOOK_EVENTS;
 
@@ -57,9 +56,6 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let config = Config::read(environment)?;
     let listen = config.listen;
     let store = Store::connect(&config.store);
-    if !store.has_region() {
-        return Err(SettingsError::no_region().into());
-    }
     let router = app(App { config, store, clock: Clock::system(), ids: IdSource::new() });
     Ok(Service { name: NAME, listen, router, background: None })
 }

@@ -4,6 +4,8 @@ use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::describe::describe_table;
+
 /// What stands before the operation in `x-amz-target`.
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 
@@ -41,10 +43,12 @@ macro_rules! operations {
 }
 
 fn dispatch(db: &Database, operation: &str, body: &str) -> Outcome {
+    if operation == "DescribeTable" {
+        return run(body, |request| describe_table(db, request));
+    }
     operations!(db, operation, body, {
         "CreateTable" => create_table,
         "DeleteTable" => delete_table,
-        "DescribeTable" => describe_table,
         "ListTables" => list_tables,
         "UpdateTable" => update_table,
         "UpdateTimeToLive" => update_time_to_live,

@@ -8,6 +8,7 @@
 //! (`Access-Control-Allow-Origin: *`) and runs SQLite on the async worker, where each sync stalls every timer.
 
 mod answer;
+mod describe;
 mod directory;
 mod server;
 mod thread;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use axum::http::Uri;
 use contract::signature::Secrets;
 
 use crate::auth::Tokens;
@@ -17,11 +16,6 @@ impl SettingsError {
     /// One setting that is at fault. `fault` must not repeat the value.
     pub fn of(name: &str, fault: impl Into<String>) -> Self {
         Self(vec![(name.to_owned(), fault.into())])
-    }
-
-    /// No region is set, and the SDK's own rules find none either.
-    pub fn no_region() -> Self {
-        Self::of("AWS_REGION", "is required; DynamoDB Local and the embedded engine take any, such as `local`")
     }
 
     /// The names of the settings that are at fault.
@@ -107,19 +101,6 @@ impl<'a> Reader<'a> {
                 .filter(|days| range.contains(days))
                 .ok_or_else(|| format!("must be a whole number of days from {} to {}", range.start(), range.end()))
         })
-    }
-
-    /// Looks at the endpoint that the SDK will take: an http or https URL, where there is one.
-    pub fn check_endpoint(&mut self) {
-        for name in ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"] {
-            self.parsed(name, (), |text| {
-                let uri = text.parse::<Uri>().ok();
-                let fits =
-                    uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-                fits.then_some(())
-                    .ok_or_else(|| "must be an http or https URL, such as http://127.0.0.1:8000".to_owned())
-            });
-        }
     }
 
     /// `TABLE_PREFIX`: what the tables' names begin with; at most 100 of `[A-Za-z0-9_.-]`.

@@ -73,11 +73,15 @@ impl StoreConfig {
     pub fn from_lookup(table_prefix: String, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
         let mut faults = Faults::new();
         let endpoint = lookup("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| lookup("AWS_ENDPOINT_URL"));
-        let is_http = |text: &String| {
-            Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        // As `url` writes it, for it reads more than the SDK does, such as spaces around it.
+        let http = |text: &String| {
+            let url = Url::parse(text).ok()?;
+            (matches!(url.scheme(), "http" | "https") && url.has_host()).then(|| url.to_string())
         };
-        if !endpoint.as_ref().is_none_or(is_http) {
-            faults.push(("AWS_ENDPOINT_URL_DYNAMODB", "must be an http or https URL, such as http://127.0.0.1:8000".to_owned()));
+        let url = endpoint.as_ref().and_then(http);
+        if endpoint.is_some() && url.is_none() {
+            let needed = "must be an http or https URL, such as http://127.0.0.1:8000".to_owned();
+            faults.push(("AWS_ENDPOINT_URL_DYNAMODB", needed));
         }
         let mut required = |name: &'static str, value: Option<String>| {
             if value.is_none() {
@@ -92,7 +96,7 @@ impl StoreConfig {
             return Err(faults);
         }
         let credentials = Credentials::new(id, secret, lookup("AWS_SESSION_TOKEN"), None, "environment");
-        Ok(Self { table_prefix, endpoint, region, credentials })
+        Ok(Self { table_prefix, endpoint: url, region, credentials })
     }
 
     /// The endpoint's URL, where it is not Amazon's own.
@@ -154,11 +158,6 @@ impl Store {
 }
 
 impl Store {
-    /// Whether the settings or the SDK's own rules name a region. Without one no request can be signed.
-    pub fn has_region(&self) -> bool {
-        self.client.config().region().is_some()
-    }
-
     pub(crate) fn known_first_day(&self) -> Option<String> {
         self.first_day.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -12,8 +12,8 @@ use crate::tables::KEY;
 
 /// A page examines at most this many items (contract §4).
 pub(crate) const MAX_ITEMS: usize = 1_000;
-/// How many a query asks for once the first ones did not suffice.
-const LATER_CHUNK: usize = 100;
+/// A query asks for its share of what is wanted at first, and then for twice as many as the one before, up to this.
+const LARGEST_CHUNK: usize = 100;
 
 /// Which end of a list comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,12 +77,13 @@ pub(crate) struct Walk<'a> {
 struct Head {
     buffer: VecDeque<Item>,
     last_key: Option<Item>,
-    asked: bool,
+    /// How many the last query asked for; none was made yet where it is 0.
+    chunk: usize,
 }
 
 impl Head {
     fn is_at_end(&self) -> bool {
-        self.asked && self.last_key.is_none()
+        self.chunk > 0 && self.last_key.is_none()
     }
 
     fn id(&self) -> Option<u128> {
@@ -140,15 +141,21 @@ impl<'a> Walk<'a> {
         if share == 0 {
             return Ok(false);
         }
+        let missing = self.wanted.saturating_sub(self.found.len());
+        for &place in &empty {
+            let head = &mut heads[place];
+            let chunk =
+                if head.chunk > 0 { (head.chunk * 2).min(LARGEST_CHUNK) } else { missing / partitions.len() + 1 };
+            head.chunk = chunk.min(share);
+        }
         let fetches = empty.iter().map(|&place| {
-            let missing = self.wanted.saturating_sub(self.found.len());
-            let chunk = if heads[place].asked { LATER_CHUNK } else { missing / partitions.len() + 1 };
-            self.fetch(&partitions[place], heads[place].last_key.clone(), bounds, chunk.min(share))
+            let Head { last_key, chunk, .. } = &heads[place];
+            self.fetch(&partitions[place], last_key.clone(), bounds, *chunk)
         });
         for (page, &place) in try_join_all(fetches).await?.into_iter().zip(&empty) {
             let (items, last_key) = page;
             self.reads_left = self.reads_left.saturating_sub(items.len());
-            heads[place] = Head { buffer: items.into(), last_key, asked: true };
+            heads[place] = Head { buffer: items.into(), last_key, chunk: heads[place].chunk };
         }
         // A query may end at a limit of its own with nothing read and more to come.
         if empty.iter().any(|&place| heads[place].buffer.is_empty() && !heads[place].is_at_end()) {

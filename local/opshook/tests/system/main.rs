@@ -2,5 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod bad_input;
+mod bad_requests;
+mod browser;
+mod crash;
+mod delivery;
+mod faults;
 mod harness;
+mod large;
+mod lists;
+mod once;
+mod ops;
+mod outage;
+mod parity;
 mod path;
+mod peers;
+mod process;
+mod proxy;
+mod raw;

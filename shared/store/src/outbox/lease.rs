@@ -16,8 +16,12 @@ use crate::item::{Item, SHARDS, n, number, read, s, sharded, text};
 use crate::outbox::row::OutboxRow;
 use crate::tables::KEY;
 
-/// How long a lease holds. One that ends further ahead was made by a wrong clock, and counts as run out.
+/// How long a lease holds.
 pub const LEASE: Duration = Duration::from_secs(15);
+/// A lease that ends this much further ahead than one of ours would was made by a wrong clock, and counts as run out.
+/// With less, whoever made a claim first and wrote it last would take the lease of whoever was in between: both want a
+/// message in the moment in which it is due.
+const CLOCKS_DIFFER_MS: i64 = 15_000;
 /// No schedule waits longer; a `next_attempt_at` further ahead was made by a wrong clock, and counts as due.
 const LONGEST_WAIT_MS: i64 = 25 * 3_600_000;
 
@@ -110,13 +114,14 @@ impl Store {
             )
             .condition_expression(
                 "#state = :pending \
-                 AND (attribute_not_exists(lease_until) OR lease_until <= :now OR lease_until > :until) \
+                 AND (attribute_not_exists(lease_until) OR lease_until <= :now OR lease_until > :too_long) \
                  AND (next_attempt_at <= :now OR next_attempt_at > :too_far)",
             )
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":pending", s("pending"))
             .expression_attribute_values(":claim", s(&claim.id))
             .expression_attribute_values(":until", n(claim.until_ms()))
+            .expression_attribute_values(":too_long", n(claim.until_ms().saturating_add(CLOCKS_DIFFER_MS)))
             .expression_attribute_values(":now", n(now))
             .expression_attribute_values(":too_far", n(now.saturating_add(LONGEST_WAIT_MS)))
             .expression_attribute_values(":one", n(1))
