@@ -66,10 +66,7 @@ async fn keep(app: &App, message: &NewMessage<'_>) -> Result<MessageState, Probl
             MessageState::Pending
         }
         Acceptance::Known(state) => state,
-        Acceptance::Another => {
-            let detail = "this Idempotency-Key was used with another body; take a new key for each event";
-            return Err(Problem::new(Code::IdempotencyMismatch, detail));
-        }
+        Acceptance::Another => return Err(Problem::idempotency_mismatch()),
     };
     metrics::counter!("opshook_accepted_total").increment(1);
     Ok(state)

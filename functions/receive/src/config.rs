@@ -51,7 +51,8 @@ impl Config {
 
 fn parse_events(text: &str) -> Result<BTreeSet<EventName>, String> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names
+    let names = names
         .map(|name| EventName::parse(name).map_err(|fault| format!("an event's name {fault}")))
-        .collect::<Result<BTreeSet<_>, _>>()
+        .collect::<Result<BTreeSet<_>, _>>()?;
+    if names.is_empty() { Err("must name an event, such as account.created".to_owned()) } else { Ok(names) }
 }

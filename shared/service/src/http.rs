@@ -171,11 +171,8 @@ fn finished(mut response: Response, request_id: &str) -> (Response, Option<Probl
         return (response, None);
     }
     let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| stand_in(status));
-    let mut rendered = problem.render(request_id);
-    if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
-        rendered.headers_mut().insert(header::ALLOW, allow);
-    }
-    (rendered, Some(problem))
+    // axum adds `Allow` to a 405 after this.
+    (problem.render(request_id), Some(problem))
 }
 
 fn stand_in(status: StatusCode) -> Problem {

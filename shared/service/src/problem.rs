@@ -95,6 +95,14 @@ impl Problem {
         Self { errors, ..Self::new(Code::InvalidEvent, "see `errors` for each field and what would be right") }
     }
 
+    /// The 422 to an `Idempotency-Key` that was used with another body.
+    pub fn idempotency_mismatch() -> Self {
+        let detail = "this Idempotency-Key was used with another body; take a new key for each event";
+        let errors =
+            vec![FieldError { pointer: String::new(), detail: "is not the body that the key stands for".to_owned() }];
+        Self { errors, ..Self::new(Code::IdempotencyMismatch, detail) }
+    }
+
     /// The answer when storage failed: 503 with `Retry-After` where trying again may help, else 500. `cause` goes to the
     /// log, with the request's id, and to nobody else.
     pub fn storage(transient: bool, cause: impl std::fmt::Display) -> Self {

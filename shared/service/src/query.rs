@@ -1,6 +1,7 @@
 //! Query parameters (contract §4): each known by name, each at most once, each fault a 400 that names it.
 
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 
 use crate::problem::{Code, Problem};
 
@@ -19,6 +20,7 @@ impl Query {
     /// 400 that names the parameter.
     pub fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
         let text = text.unwrap_or_default();
+        let is_utf8 = percent_decode_str(text).decode_utf8().is_ok();
         let mut parameters: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(text.as_bytes()).into_owned() {
             if !known.contains(&name.as_str()) {
@@ -28,7 +30,7 @@ impl Query {
             if parameters.iter().any(|(other, _)| *other == name) {
                 return Err(invalid(&name, "stands twice"));
             }
-            if value.contains('\u{fffd}') {
+            if !is_utf8 && value.contains('\u{fffd}') {
                 return Err(invalid(&name, "is not UTF-8"));
             }
             parameters.push((name, value));
@@ -82,4 +84,18 @@ impl Query {
 /// The 400 that names a parameter.
 pub fn invalid(name: &str, fault: &str) -> Problem {
     Problem::new(Code::InvalidQuery, format!("query parameter `{name}` {fault}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_not_utf8_is_refused_and_a_replacement_character_is_a_character() {
+        let query = Query::parse(Some("session_id=%EF%BF%BD&domain="), &["session_id", "domain"]).unwrap();
+        assert_eq!((query.text("session_id"), query.text("domain")), (Some("\u{fffd}"), Some("")));
+        assert!(Query::parse(Some("session_id=%FF"), &["session_id"]).is_err());
+        assert!(Query::parse(Some("session_id=a%C3"), &["session_id"]).is_err());
+    }
 }

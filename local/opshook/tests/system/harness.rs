@@ -223,7 +223,7 @@ impl Reply {
         assert_eq!(self.body["request_id"], self.headers["x-request-id"].to_str().unwrap());
         assert!(self.body["title"].as_str().is_some_and(|title| !title.is_empty()));
         assert!(self.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
-        assert_eq!(self.body["errors"].is_array(), code == "invalid_event");
+        assert_eq!(self.body["errors"].is_array(), status == 422);
     }
 }
 
