@@ -83,10 +83,16 @@ fn usage_errors_are_exit_status_2_and_help_is_0() {
         let output = run(args);
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{args:?}");
     }
-    let bad = opshook(&["tables", "create"]).env("TABLE_PREFIX", "a b").end();
-    assert!(one_line(&bad, 2).starts_with("TABLE_PREFIX:"));
-    let bad = opshook(&["tables", "create"]).env("AWS_ENDPOINT_URL_DYNAMODB", "localhost").end();
-    assert!(one_line(&bad, 2).starts_with("AWS_ENDPOINT_URL_DYNAMODB:"));
+    let create = |settings: &[(&str, &str)]| opshook(&["tables", "create"]).envs(settings.iter().copied()).end();
+    let here = [("AWS_REGION", "local"), ("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+    for (name, wrong) in [("TABLE_PREFIX", "a b"), ("AWS_ENDPOINT_URL_DYNAMODB", "localhost")] {
+        let bad = create(&[&here[..], &[(name, wrong)]].concat());
+        assert!(one_line(&bad, 2).starts_with(&format!("{name}:")));
+    }
+    let all = create(&[("TABLE_PREFIX", "a b"), ("AWS_ENDPOINT_URL_DYNAMODB", "localhost")]);
+    let names: Vec<String> = stderr(&all).lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect();
+    let expected = ["TABLE_PREFIX", "AWS_ENDPOINT_URL_DYNAMODB", here[0].0, here[1].0, here[2].0];
+    assert_eq!((all.status.code(), names), (Some(2), expected.map(str::to_owned).to_vec()));
     let dir = tempdir().unwrap();
     let engine = ["engine", "--listen", "127.0.0.1:0", "--data-dir", dir.path().to_str().unwrap()];
     let bad = opshook(&engine).env("LOG_FORMAT", "xml").end();
