@@ -1,6 +1,6 @@
 //! `opshook demo`: a sample onboarding on its real way, each step checked by reading it back over HTTP.
 //!
-//! - [`sample`] does the steps and checks them; [`client`] asks the functions for it
+//! - [`mod@sample`] does the steps and checks them; [`client`] asks the functions for it
 //! - [`step`]: what a step is, and what it may have come to; as JSON with `--json`
 //! - [`page`] shows it to a person; [`paint`] knows the terminal
 

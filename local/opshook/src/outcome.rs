@@ -64,7 +64,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_line(line: impl Display) -> Result<(), Failure> {
     print(&format!("{line}\n"))
 }
@@ -73,7 +73,7 @@ pub(crate) fn print_line(line: impl Display) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print_line(serde_json::to_string(value).map_err(Failure::failed)?)
 }
