@@ -57,19 +57,18 @@ async fn keep(app: &App, message: &NewMessage<'_>) -> Result<MessageState, Probl
     let slot = app.dispatcher.as_ref().and_then(|dispatcher| dispatcher.free_slot());
     let claim = slot.as_ref().map(Slot::claim);
     let acceptance = app.store.accept(message, claim, Deadline::for_write()).await.map_err(storage)?;
-    let state = match acceptance {
+    match acceptance {
         Acceptance::Accepted(leased) => {
+            metrics::counter!("opshook_accepted_total").increment(1);
             match (leased, slot) {
                 (Some(leased), Some(slot)) => slot.deliver(*leased),
                 _ => app.dispatcher.iter().for_each(|dispatcher| dispatcher.wake()),
             }
-            MessageState::Pending
+            Ok(MessageState::Pending)
         }
-        Acceptance::Known(state) => state,
-        Acceptance::Another => return Err(Problem::idempotency_mismatch()),
-    };
-    metrics::counter!("opshook_accepted_total").increment(1);
-    Ok(state)
+        Acceptance::Known(state) => Ok(state),
+        Acceptance::Another => Err(Problem::idempotency_mismatch()),
+    }
 }
 
 fn answer(status: StatusCode, webhook_id: Option<&WebhookId>, state: &str) -> Response {

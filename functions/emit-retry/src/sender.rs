@@ -1,11 +1,11 @@
 //! Signs a message and sends it, once.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
-use axum::http::{Method, Request, StatusCode, Uri};
+use axum::http::{Method, Request, Response, StatusCode, Uri};
 use contract::id::WebhookId;
 use contract::signature::{ID_HEADER, SIGNATURE_HEADER, Secrets, TIMESTAMP_HEADER};
 use contract::time;
@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 use service::settings::SettingsError;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::config::Endpoint;
@@ -28,6 +29,8 @@ use crate::schedule::Answer;
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Of an answer to a failure this much is kept.
 const KEPT_ANSWER_BYTES: usize = 1_024;
+/// The rest of an answer to a success is read for this long, for then the connection can be used again.
+const SUCCESS_REST_LIMIT: Duration = Duration::from_millis(100);
 /// Below the 10 s after which a server like ours closes an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -46,7 +49,11 @@ impl Sender {
     /// Where an https endpoint can't be checked, for this host has no certificate authorities.
     pub fn new(endpoint: &Endpoint) -> Result<Self, SettingsError> {
         let fault = |fault: &str| SettingsError::of("OPS_WEBHOOK_URL", fault);
-        let uri = endpoint.url.as_str().parse().map_err(|_| fault("can't be sent to: it is too long"))?;
+        let uri = endpoint
+            .url
+            .as_str()
+            .parse()
+            .map_err(|_| fault("has a length or characters that no request can have in its target"))?;
         let provider = rustls::crypto::ring::default_provider().into();
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -67,21 +74,34 @@ impl Sender {
     /// Sends a message once, signed as of `now`.
     pub async fn send(&self, id: &WebhookId, body: &str, now: Timestamp) -> (Attempt, Answer) {
         let started = Instant::now();
-        let outcome = match tokio::time::timeout(TIME_LIMIT, self.exchange(id, body, now)).await {
-            Ok(outcome) => outcome,
+        let deadline = started + TIME_LIMIT;
+        let head = match timeout_at(deadline, self.head(id, body, now)).await {
+            Ok(head) => head,
             Err(_) => Err(format!("no answer within {} s", TIME_LIMIT.as_secs())),
         };
-        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let at = time::format_ms(now);
-        match outcome {
-            Ok(Exchange { status, answer, next }) => {
-                (Attempt { at, status: Some(status.as_u16()), error: None, ms, answer }, next)
+        let mut attempt = Attempt { at: time::format_ms(now), status: None, error: None, ms: 0, answer: None };
+        let answer = match head {
+            // The status is what counts: it is there, however its body goes on.
+            Ok(response) => {
+                let answer = answer_of(&response, now);
+                attempt.status = Some(response.status().as_u16());
+                let delivered = answer == Answer::Delivered;
+                let limit = if delivered { deadline.min(Instant::now() + SUCCESS_REST_LIMIT) } else { deadline };
+                let text = beginning(response.into_body(), limit).await;
+                attempt.answer = Some(text).filter(|text| !delivered && !text.is_empty());
+                answer
             }
-            Err(error) => (Attempt { at, status: None, error: Some(error), ms, answer: None }, Answer::Failed),
-        }
+            Err(error) => {
+                attempt.error = Some(error);
+                Answer::Failed
+            }
+        };
+        attempt.ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        (attempt, answer)
     }
 
-    async fn exchange(&self, id: &WebhookId, body: &str, now: Timestamp) -> Result<Exchange, String> {
+    /// Sends the request and waits for the head of its answer.
+    async fn head(&self, id: &WebhookId, body: &str, now: Timestamp) -> Result<Response<Incoming>, String> {
         let seconds = now.as_second();
         let request = Request::builder()
             .method(Method::POST)
@@ -93,29 +113,22 @@ impl Sender {
             .header(SIGNATURE_HEADER, self.secrets.sign(id, seconds, body.as_bytes()))
             .body(Full::from(body.to_owned()))
             .map_err(|_| "the message can't be put into a request".to_owned())?;
-        let response = self.client.request(request).await;
-        let mut response = response.map_err(|error| {
+        self.client.request(request).await.map_err(|error| {
             describe(if error.is_connect() { "can't connect" } else { "the exchange broke off" }, &error)
-        })?;
-        let status = response.status();
-        let next = match status {
-            status if status.is_success() => Answer::Delivered,
-            StatusCode::GONE => Answer::Gone,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                Answer::Busy(retry_after(response.headers(), now))
-            }
-            _ => Answer::Failed,
-        };
-        let text = beginning(response.body_mut()).await;
-        let answer = (next != Answer::Delivered).then_some(text).filter(|text| !text.is_empty());
-        Ok(Exchange { status, answer, next })
+        })
     }
 }
 
-struct Exchange {
-    status: StatusCode,
-    answer: Option<String>,
-    next: Answer,
+/// What the head of an answer means.
+fn answer_of(response: &Response<Incoming>, now: Timestamp) -> Answer {
+    match response.status() {
+        status if status.is_success() => Answer::Delivered,
+        StatusCode::GONE => Answer::Gone,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            Answer::Busy(retry_after(response.headers(), now))
+        }
+        _ => Answer::Failed,
+    }
 }
 
 /// Loading the host's authorities takes milliseconds of each start, and http needs none.
@@ -130,10 +143,10 @@ fn roots(url: &Url) -> Result<RootCertStore, &'static str> {
     Ok(roots)
 }
 
-/// The first 1 KiB of an answer. Its status is what counts: an answer that breaks off is as good.
-async fn beginning(body: &mut Incoming) -> String {
+/// The first 1 KiB of an answer, or what has come of it when it breaks off or the time is over.
+async fn beginning(mut body: Incoming, limit: Instant) -> String {
     let mut bytes = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
+    while let Ok(Some(Ok(frame))) = timeout_at(limit, body.frame()).await {
         bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
         if bytes.len() >= KEPT_ANSWER_BYTES {
             break;

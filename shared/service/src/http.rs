@@ -29,10 +29,6 @@ pub type Missing = Vec<String>;
 /// Asks whether the function can serve. Changes nothing.
 pub type ReadyCheck = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Missing> + Send>> + Send + Sync>;
 
-/// The id of the request at hand, in its extensions.
-#[derive(Debug, Clone)]
-pub struct RequestId(pub String);
-
 /// Puts a function's `routes` into their wrapping. Where `tokens` are given, everything under `/api/` needs one,
 /// whether it exists or not.
 pub fn wrap(name: &'static str, routes: Router, tokens: Option<Tokens>, ready: ReadyCheck) -> Router {
@@ -91,21 +87,18 @@ async fn authorize(State(tokens): State<Option<Tokens>>, request: Request, next:
     next.run(request).await
 }
 
-fn answer_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    // A panic's text is ours, but it may carry what came from outside: its place in the code is on standard error.
-    tracing::error!(known = text.is_some(), "a handler panicked");
+/// The log has the panic's place in the code by [`telemetry::init`]; its text goes nowhere.
+fn answer_panic(_panic: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal().into_response()
 }
 
 /// The outermost layer: gives the request its id, and its answer a log line, a count and the rendered problem.
-async fn observe(State(function): State<&'static str>, mut request: Request, next: Next) -> Response {
+async fn observe(State(function): State<&'static str>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
     // The route's pattern and not the path: the path may carry what a caller wrote.
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    request.extensions_mut().insert(RequestId(id.clone()));
     let response = next.run(request).await;
     let (mut response, problem) = finished(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {

@@ -40,7 +40,14 @@ pub fn init(environment: &Environment) -> Result<(), String> {
     let started = tracing_subscriber::registry().with(lines.with_filter(filter.and(quotes_nothing))).try_init();
     // The only error is that the log has been started before.
     let _ = started;
+    std::panic::set_hook(Box::new(tell_panic));
     Ok(())
+}
+
+/// Logs where a panic was, and not its text, which may quote what came from outside.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string);
+    tracing::error!(at, "panicked");
 }
 
 /// The process's metrics. Several functions in one process share them, each line labelled with its `function`.
@@ -65,7 +72,7 @@ pub(crate) fn metrics() -> &'static PrometheusHandle {
 /// `/metrics`. Ends with the runtime.
 pub(crate) fn keep_up() {
     static STARTED: OnceLock<()> = OnceLock::new();
-    if STARTED.set(()).is_err() || tokio::runtime::Handle::try_current().is_err() {
+    if tokio::runtime::Handle::try_current().is_err() || STARTED.set(()).is_err() {
         return;
     }
     tokio::spawn(async {

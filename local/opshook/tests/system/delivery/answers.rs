@@ -87,7 +87,7 @@ const FAILURES: &[Failure] = &[
     no_answer("not HTTP", || raw("SSH-2.0-OpenSSH_9.2\r\n"), 0),
     no_answer("silent", || stall(""), 5_000),
     no_answer("stalled in its head", || stall("HTTP/1.1 200 OK\r\n"), 5_000),
-    no_answer("stalled in its body", || stall(HALF), 5_000),
+    Failure { takes_ms: 5_000, ..failure("stalled in its body", || stall(HALF), 500, Some("half")) },
     failure("503", || ops::status(503, ""), 503, None),
     failure("429", || ops::status(429, ""), 429, None),
     after(2_000, failure("503 for 2 s", || ops::with(503, "retry-after: 2\r\n", ""), 503, None)),
@@ -105,6 +105,8 @@ fn script(session: &str, before: usize) -> Answer {
     }
     match session {
         "gone" => ops::status(410, "moved away"),
+        "gone, and stalled in its body" => stall("HTTP/1.1 410 Gone\r\ncontent-length: 100\r\n\r\nmoved"),
+        "a success stalled in its body" => stall("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
         "a success cut in its body" => raw("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
         "a long answer" if before == 0 => ops::status(500, &format!("x{}", "é".repeat(3_000))),
         "not Unicode" if before == 0 => {
@@ -125,6 +127,7 @@ async fn a_2xx_delivers_a_410_parks_and_everything_else_is_tried_again() {
     let ops = Ops::start(script).await;
     let emit = emit(&engine, &ops.url(), "1s,1s").await;
     let gone = accept(&emit, "gone").await;
+    let gone_slowly = accept(&emit, "gone, and stalled in its body").await;
     let mut failures = Vec::new();
     // What stalls takes longest.
     let mut order: Vec<&Failure> = FAILURES.iter().collect();
@@ -136,8 +139,10 @@ async fn a_2xx_delivers_a_410_parks_and_everything_else_is_tried_again() {
         let delivered = once_it_is(&emit, &accept(&emit, &format!("success {status}")).await, "delivered").await;
         assert_delivered_by(&delivered, &[(Some(status), None)]);
     }
-    let delivered = once_it_is(&emit, &accept(&emit, "a success cut in its body").await, "delivered").await;
-    assert_delivered_by(&delivered, &[(Some(200), None)]);
+    for broken in ["a success cut in its body", "a success stalled in its body"] {
+        let delivered = once_it_is(&emit, &accept(&emit, broken).await, "delivered").await;
+        assert_delivered_by(&delivered, &[(Some(200), None)]);
+    }
     for (id, failure) in &failures {
         let delivered = once_it_is(&emit, id, "delivered").await;
         assert_delivered_by(&delivered, &[(failure.status, failure.kept), (Some(204), None)]);
@@ -151,7 +156,11 @@ async fn a_2xx_delivers_a_410_parks_and_everything_else_is_tried_again() {
         (&parked["attempts"][0]["status"], &parked["attempts"][0]["answer"]),
         (&410.into(), &"moved away".into())
     );
-    assert_eq!(ops.of(&gone).len(), 1, "a parked message was sent again");
+    let parked = once_it_is(&emit, &gone_slowly, "parked").await;
+    assert_eq!((&parked["attempts"][0]["status"], &parked["attempts"][0]["answer"]), (&410.into(), &"moved".into()));
+    for parked in [&gone, &gone_slowly] {
+        assert_eq!(ops.of(parked).len(), 1, "a parked message was sent again");
+    }
     emit.stop().await;
 }
 
