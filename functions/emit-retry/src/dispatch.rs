@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Delivery;
 use crate::schedule::{self, Next};
-use crate::sender::Sender;
+use crate::sender::{Sender, Sent};
 
 /// How many messages are worked on at once.
 const SLOTS: u32 = 32;
@@ -160,7 +160,7 @@ impl Dispatcher {
             tracing::info!(webhook_id, "the lease is too short by now; the message is taken up again");
             return;
         }
-        let (attempt, answer) = self.sender.send(&id, &leased.body, self.clock.now()).await;
+        let Sent { attempt, answer, .. } = self.sender.send(&id, &leased.body, self.clock.now()).await;
         let next = schedule::next(&self.delivery.schedule, leased.step, answer, fastrand::f64());
         tell(webhook_id, leased.step, &attempt, next);
         match self.record(leased, attempt, next).await {

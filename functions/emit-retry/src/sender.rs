@@ -1,10 +1,12 @@
 //! Signs a message and sends it, once.
 
 use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use axum::http::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use axum::http::{Method, Request, Response, StatusCode, Uri};
 use contract::id::WebhookId;
 use contract::signature::{ID_HEADER, SIGNATURE_HEADER, Secrets, TIMESTAMP_HEADER};
@@ -12,11 +14,12 @@ use contract::time;
 use contract::wire::Attempt;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::{ClientConfig, RootCertStore};
 use service::settings::SettingsError;
 use tokio::time::{Instant, timeout_at};
@@ -34,12 +37,32 @@ const SUCCESS_REST_LIMIT: Duration = Duration::from_millis(100);
 /// Below the 10 s after which a server like ours closes an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
+type Exchange = Pin<Box<dyn Future<Output = Result<Response<Incoming>, client::legacy::Error>> + Send>>;
+
 /// Sends messages to one endpoint. Redirects are not followed, and no proxy is used.
-#[derive(Debug)]
 pub struct Sender {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    exchange: Box<dyn Fn(Request<Full<Bytes>>) -> Exchange + Send + Sync>,
     uri: Uri,
     secrets: Secrets,
+}
+
+/// What came of sending a message once.
+#[derive(Debug)]
+pub struct Sent {
+    /// For the message's own history.
+    pub attempt: Attempt,
+    /// What the schedule makes of it.
+    pub answer: Answer,
+    /// The `Retry-After` of the answer, whatever its status.
+    pub retry_after: Option<Duration>,
+    /// How far the endpoint's clock is ahead of ours, by the answer's `Date`: exact to a second or two.
+    pub clock_ahead: Option<SignedDuration>,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender")
+    }
 }
 
 impl Sender {
@@ -49,11 +72,6 @@ impl Sender {
     /// Where an https endpoint can't be checked, for this host has no certificate authorities.
     pub fn new(endpoint: &Endpoint) -> Result<Self, SettingsError> {
         let fault = |fault: &str| SettingsError::of("OPS_WEBHOOK_URL", fault);
-        let uri = endpoint
-            .url
-            .as_str()
-            .parse()
-            .map_err(|_| fault("has a length or characters that no request can have in its target"))?;
         let provider = rustls::crypto::ring::default_provider().into();
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -64,15 +82,29 @@ impl Sender {
         http.enforce_http(false);
         http.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        Self::by(endpoint, connector.wrap_connector(http))
+    }
+
+    /// A sender to `endpoint` over connections that `connector` makes.
+    ///
+    /// # Errors
+    /// Where no request can have the endpoint's URL as its target.
+    pub fn by<C: Connect + Clone + Send + Sync + 'static>(
+        endpoint: &Endpoint,
+        connector: C,
+    ) -> Result<Self, SettingsError> {
+        let fault = "has a length or characters that no request can have in its target";
+        let uri = endpoint.url.as_str().parse().map_err(|_| SettingsError::of("OPS_WEBHOOK_URL", fault))?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
-            .build(connector.wrap_connector(http));
-        Ok(Self { client, uri, secrets: endpoint.secrets.clone() })
+            .build(connector);
+        let exchange = Box::new(move |request| Box::pin(client.request(request)) as Exchange);
+        Ok(Self { exchange, uri, secrets: endpoint.secrets.clone() })
     }
 
     /// Sends a message once, signed as of `now`.
-    pub async fn send(&self, id: &WebhookId, body: &str, now: Timestamp) -> (Attempt, Answer) {
+    pub async fn send(&self, id: &WebhookId, body: &str, now: Timestamp) -> Sent {
         let started = Instant::now();
         let deadline = started + TIME_LIMIT;
         let head = match timeout_at(deadline, self.head(id, body, now)).await {
@@ -80,24 +112,26 @@ impl Sender {
             Err(_) => Err(format!("no answer within {} s", TIME_LIMIT.as_secs())),
         };
         let mut attempt = Attempt { at: time::format_ms(now), status: None, error: None, ms: 0, answer: None };
-        let answer = match head {
+        let mut sent = match head {
             // The status is what counts: it is there, however its body goes on.
             Ok(response) => {
-                let answer = answer_of(&response, now);
+                let retry_after = retry_after(response.headers(), now);
+                let clock_ahead = clock_ahead(response.headers(), now, started.elapsed());
+                let answer = answer_of(response.status(), retry_after);
                 attempt.status = Some(response.status().as_u16());
                 let delivered = answer == Answer::Delivered;
                 let limit = if delivered { deadline.min(Instant::now() + SUCCESS_REST_LIMIT) } else { deadline };
                 let text = beginning(response.into_body(), limit).await;
                 attempt.answer = Some(text).filter(|text| !delivered && !text.is_empty());
-                answer
+                Sent { attempt, answer, retry_after, clock_ahead }
             }
             Err(error) => {
                 attempt.error = Some(error);
-                Answer::Failed
+                Sent { attempt, answer: Answer::Failed, retry_after: None, clock_ahead: None }
             }
         };
-        attempt.ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        (attempt, answer)
+        sent.attempt.ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        sent
     }
 
     /// Sends the request and waits for the head of its answer.
@@ -113,20 +147,18 @@ impl Sender {
             .header(SIGNATURE_HEADER, self.secrets.sign(id, seconds, body.as_bytes()))
             .body(Full::from(body.to_owned()))
             .map_err(|_| "the message can't be put into a request".to_owned())?;
-        self.client.request(request).await.map_err(|error| {
+        (self.exchange)(request).await.map_err(|error| {
             describe(if error.is_connect() { "can't connect" } else { "the exchange broke off" }, &error)
         })
     }
 }
 
-/// What the head of an answer means.
-fn answer_of(response: &Response<Incoming>, now: Timestamp) -> Answer {
-    match response.status() {
+/// What an answer's status means.
+fn answer_of(status: StatusCode, retry_after: Option<Duration>) -> Answer {
+    match status {
         status if status.is_success() => Answer::Delivered,
         StatusCode::GONE => Answer::Gone,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            Answer::Busy(retry_after(response.headers(), now))
-        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Answer::Busy(retry_after),
         _ => Answer::Failed,
     }
 }
@@ -170,6 +202,13 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Duration::try_from(date.duration_since(now)).ok()
 }
 
+/// How far the clock that wrote `Date` is ahead of the one that said `now` when the exchange began, `took` ago.
+fn clock_ahead(headers: &HeaderMap, now: Timestamp, took: Duration) -> Option<SignedDuration> {
+    let date = jiff::fmt::rfc2822::parse(headers.get(DATE)?.to_str().ok()?).ok()?.timestamp();
+    let middle = now.checked_add(SignedDuration::try_from(took / 2).ok()?).ok()?;
+    Some(date.duration_since(middle))
+}
+
 /// What went wrong, by its innermost cause, which names no URL.
 fn describe(kind: &str, error: &dyn Error) -> String {
     let mut cause = error;
@@ -198,5 +237,14 @@ mod tests {
         for wrong in ["", "-1", "1.5", "soon"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_clocks_are_compared_at_the_middle_of_the_exchange() {
+        let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let headers = HeaderMap::from_iter([(DATE, "Tue, 24 Nov 2026 11:00:02 GMT".parse().unwrap())]);
+        let ahead = clock_ahead(&headers, now, Duration::from_secs(4)).unwrap();
+        assert_eq!(ahead, SignedDuration::from_hours(1));
+        assert_eq!(clock_ahead(&HeaderMap::new(), now, Duration::ZERO), None);
     }
 }

@@ -85,12 +85,24 @@ impl fmt::Display for EventId {
 }
 
 /// Makes ids, each greater than the one before, even when the clock goes back. One process has one.
-pub struct IdSource(Mutex<ContextV7>);
+pub struct IdSource(Mutex<Source>);
+
+enum Source {
+    /// Ids that nobody can guess.
+    Random(ContextV7),
+    /// Ids that are the same whenever the seed and the times are.
+    Seeded { seed: u64, last_ms: u64, count: u64 },
+}
 
 impl IdSource {
     /// A source that has made no id yet.
     pub fn new() -> Self {
-        Self(Mutex::new(ContextV7::new()))
+        Self(Mutex::new(Source::Random(ContextV7::new())))
+    }
+
+    /// A source for simulations that can be run again: its ids follow from `seed` and the times asked with.
+    pub fn seeded(seed: u64) -> Self {
+        Self(Mutex::new(Source::Seeded { seed, last_ms: 0, count: 0 }))
     }
 
     /// An event record's id.
@@ -107,9 +119,26 @@ impl IdSource {
         let ms = time::unix_ms(now).max(0).unsigned_abs();
         let nanoseconds = u32::try_from(ms % 1_000 * 1_000_000).unwrap_or(0);
         // A panic elsewhere can't leave the counter in between, so a poisoned lock is as good.
-        let context = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Uuid::new_v7(uuid::Timestamp::from_unix(&*context, ms / 1_000, nanoseconds))
+        let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *source {
+            Source::Random(context) => Uuid::new_v7(uuid::Timestamp::from_unix(&*context, ms / 1_000, nanoseconds)),
+            Source::Seeded { seed, last_ms, count } => {
+                *last_ms = ms.max(*last_ms);
+                *count += 1;
+                seeded_uuid(*seed, *last_ms, *count)
+            }
+        }
     }
+}
+
+/// A UUIDv7 whose counter sorts those of a millisecond, and whose end is spread by a hash.
+fn seeded_uuid(seed: u64, ms: u64, count: u64) -> Uuid {
+    let hash = Sha256::digest([seed.to_be_bytes(), count.to_be_bytes()].concat());
+    let mut bytes = [0; 10];
+    // The version and the variant lie over the first three.
+    bytes[3..6].copy_from_slice(&count.to_be_bytes()[5..]);
+    bytes[6..].copy_from_slice(&hash[..4]);
+    uuid::Builder::from_unix_timestamp_millis(ms, &bytes).into_uuid()
 }
 
 impl Default for IdSource {

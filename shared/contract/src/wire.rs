@@ -150,7 +150,7 @@ pub enum MessageState {
     Pending,
     /// Ops took it.
     Delivered,
-    /// Ops said that the endpoint is gone.
+    /// Someone has to look: ops said that the endpoint is gone, or the row can't be read.
     Parked,
     /// The last attempt failed.
     Dead,
@@ -211,6 +211,82 @@ pub struct Message {
     pub attempts: Vec<Attempt>,
     /// How many attempts there were.
     pub attempts_total: u64,
+}
+
+/// A message as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageSummary {
+    /// Its id, the same on every attempt and replay.
+    pub webhook_id: String,
+    /// Where it stands.
+    pub state: MessageState,
+    /// What happened.
+    pub event: String,
+    /// In which onboarding; may be empty.
+    pub session_id: String,
+    /// The domain that it is about; may be empty.
+    pub domain: String,
+    /// When emit-retry took it.
+    pub accepted_at: String,
+    /// When it is tried next, while it is pending.
+    pub next_attempt_at: Option<String>,
+    /// When ops took it.
+    pub delivered_at: Option<String>,
+    /// How many attempts there were.
+    pub attempts_total: u64,
+    /// The latest of them, which says why it is where it is.
+    pub last_attempt: Option<Attempt>,
+}
+
+/// What a bulk replay did, or would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// How many messages were replayed, or would be.
+    pub count: usize,
+    /// Whether the same call again would find more.
+    pub more: bool,
+}
+
+/// How much an activity entry matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Good to know.
+    Info,
+    /// Someone should look.
+    Warn,
+}
+
+impl Level {
+    /// The name in JSON and in storage.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+        }
+    }
+
+    /// The level of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Info, Self::Warn].into_iter().find(|level| level.as_str() == text)
+    }
+}
+
+/// What happened to the outbox or its endpoint, for the people who look after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// When.
+    pub at: String,
+    /// How much it matters.
+    pub level: Level,
+    /// What it was, such as `message_dead`.
+    pub code: String,
+    /// The same in words, with what to do about it.
+    pub message: String,
+    /// The message that it is about, if it is about one.
+    pub webhook_id: Option<String>,
+    /// That message's onboarding.
+    pub session_id: Option<String>,
 }
 
 /// What emit-retry answers to an event that it took.
