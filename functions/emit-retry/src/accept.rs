@@ -47,7 +47,11 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Result<Res
         None => WebhookId::new(now, &app.ids),
     };
     let message = NewMessage { webhook_id: &webhook_id, event: &event, body: &sent, request: &body, accepted_at: now };
-    let state = keep(&app, &message).await?;
+    // A new id that is known already is our own write, whose answer was lost.
+    let state = match keep(&app, &message).await? {
+        MessageState::Delivered if key.is_none() => MessageState::Pending,
+        state => state,
+    };
     Ok(answer(StatusCode::ACCEPTED, Some(&webhook_id), state.as_str()))
 }
 
@@ -61,7 +65,7 @@ async fn keep(app: &App, message: &NewMessage<'_>) -> Result<MessageState, Probl
         Acceptance::Accepted(leased) => {
             metrics::counter!("opshook_accepted_total").increment(1);
             match (leased, slot) {
-                (Some(leased), Some(slot)) => slot.deliver(*leased),
+                (Some(leased), Some(slot)) => slot.deliver(*leased, None),
                 _ => app.dispatcher.iter().for_each(|dispatcher| dispatcher.wake()),
             }
             Ok(MessageState::Pending)
@@ -108,6 +112,6 @@ pub async fn message(
     message.map(Json).ok_or_else(none)
 }
 
-fn storage(error: StoreError) -> Problem {
+pub(crate) fn storage(error: StoreError) -> Problem {
     Problem::storage(error.is_transient(), error)
 }

@@ -2,42 +2,65 @@
 //! that finds what is due.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use contract::id::{IdSource, WebhookId};
-use contract::wire::Attempt;
+use contract::id::IdSource;
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use service::clock::Clock;
 use service::host::{Background, Stop};
-use store::outbox::{Claim, Failure, Leased, Recording, Then};
+use store::outbox::{Claim, Leased, Phase, Take};
 use store::{Deadline, Store, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::config::Delivery;
-use crate::schedule::{self, Next};
-use crate::sender::{Sender, Sent};
+use crate::drain::Drain;
+use crate::gate::{Gate, Probe};
+use crate::invoked::Invocation;
+use crate::sender::Sender;
 
 /// How many messages are worked on at once.
-const SLOTS: u32 = 32;
-/// What other processes left is found within this time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const SLOTS: u32 = 32;
 /// Failures that come together are looked at together.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-/// Sending starts only while this much of the lease is left: an attempt takes 5 s at most, and has to be recorded.
-const LEAST_LEASE: Duration = Duration::from_secs(7);
+
+/// What a dispatcher works with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The outbox.
+    pub store: Store,
+    /// The way to ops.
+    pub sender: Sender,
+    /// The schedule and how long what is delivered is kept.
+    pub delivery: Delivery,
+    /// The time.
+    pub clock: Clock,
+    /// Makes claim ids.
+    pub ids: Arc<IdSource>,
+    /// For jitter.
+    pub random: fastrand::Rng,
+    /// What other processes left is found within this time.
+    pub longest_pause: Duration,
+}
 
 /// Delivers messages in this process.
 #[derive(Debug)]
 pub struct Dispatcher {
-    store: Store,
-    sender: Sender,
-    delivery: Delivery,
-    clock: Clock,
-    ids: Arc<IdSource>,
-    slots: Arc<Semaphore>,
+    pub(crate) store: Store,
+    pub(crate) sender: Sender,
+    pub(crate) delivery: Delivery,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Arc<IdSource>,
+    pub(crate) gate: Gate,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) longest_pause: Duration,
+    random: Mutex<fastrand::Rng>,
+    drain: Mutex<Drain>,
+    invocation: Mutex<Invocation>,
+    attempts: Mutex<JoinSet<()>>,
     stopping: AtomicBool,
     changed: Notify,
 }
@@ -57,35 +80,79 @@ impl Slot {
     }
 
     /// Works on the message after the caller has gone on.
-    pub fn deliver(self, leased: Leased) {
-        tokio::spawn(async move {
-            self.dispatcher.attempt(&leased).await;
-            drop(self.permit);
-            self.dispatcher.wake();
+    pub fn deliver(self, leased: Leased, probe: Option<Probe>) {
+        let Self { dispatcher, permit, .. } = self;
+        let mut attempts = locked(&dispatcher.attempts);
+        while attempts.try_join_next().is_some() {}
+        let own = Arc::clone(&dispatcher);
+        attempts.spawn(async move {
+            own.attempt(&leased, probe.as_ref()).await;
+            drop(permit);
+            own.wake();
         });
     }
 }
 
 impl Dispatcher {
     /// A dispatcher that does nothing until it is asked for a slot or its background work is started.
-    pub fn new(store: Store, sender: Sender, delivery: Delivery, clock: Clock, ids: Arc<IdSource>) -> Self {
-        let slots = Arc::new(Semaphore::new(SLOTS as usize));
-        Self { store, sender, delivery, clock, ids, slots, stopping: AtomicBool::new(false), changed: Notify::new() }
+    pub fn new(setup: Setup) -> Self {
+        let Setup { store, sender, delivery, clock, ids, random, longest_pause } = setup;
+        let gate = Gate::new(store.clone(), sender.endpoint_key(), clock.clone(), Arc::clone(&ids));
+        Self {
+            store,
+            sender,
+            delivery,
+            clock,
+            ids,
+            gate,
+            slots: Arc::new(Semaphore::new(SLOTS as usize)),
+            longest_pause,
+            random: Mutex::new(random),
+            drain: Mutex::default(),
+            invocation: Mutex::default(),
+            attempts: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
     }
 
-    /// A slot, if one is free and the process is not about to stop.
+    /// A slot for a message that is new, if one is free, the endpoint works and the process is not about to stop.
     pub fn free_slot(self: &Arc<Self>) -> Option<Slot> {
-        if self.stopping.load(Ordering::Acquire) {
+        if self.stopping.load(Ordering::Acquire) || !self.gate.is_closed() {
             return None;
         }
-        let permit = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        self.slot()
+    }
+
+    /// A slot, if one is free.
+    pub(crate) fn slot(self: &Arc<Self>) -> Option<Slot> {
+        Arc::clone(&self.slots).try_acquire_owned().ok().map(|permit| self.slot_of(permit))
+    }
+
+    /// A slot, once one is free.
+    pub(crate) async fn next_slot(self: &Arc<Self>) -> Option<Slot> {
+        Arc::clone(&self.slots).acquire_owned().await.ok().map(|permit| self.slot_of(permit))
+    }
+
+    fn slot_of(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Slot {
         let now = self.clock.now();
-        Some(Slot { dispatcher: Arc::clone(self), claim: Claim::new(self.ids.claim_id(now), now), permit })
+        Slot { dispatcher: Arc::clone(self), claim: Claim::new(self.ids.claim_id(now), now), permit }
+    }
+
+    /// How many messages are worked on.
+    pub(crate) fn in_flight(&self) -> u32 {
+        SLOTS.saturating_sub(u32::try_from(self.slots.available_permits()).unwrap_or(SLOTS))
     }
 
     /// Has the next sweep come soon.
     pub fn wake(&self) {
         self.changed.notify_one();
+    }
+
+    /// Drops all that is under way, as the end of the process would: leases run out, and others take the messages up.
+    pub fn abort(&self) {
+        self.stopping.store(true, Ordering::Release);
+        *locked(&self.attempts) = JoinSet::new();
     }
 
     /// The work beside the requests: sweeps until the host says stop, then finishes what is under way.
@@ -95,8 +162,9 @@ impl Dispatcher {
 
     async fn run(self: Arc<Self>, mut stop: Stop) {
         loop {
-            let pause = self.sweep().await;
+            let pause = self.step().await;
             tokio::select! {
+                biased;
                 // An error means that the host has gone.
                 _ = stop.wait_for(|stop| *stop) => break,
                 () = self.pause(pause) => {}
@@ -107,116 +175,86 @@ impl Dispatcher {
         let _ = self.slots.acquire_many(SLOTS).await;
     }
 
-    async fn pause(&self, time: Duration) {
+    pub(crate) async fn pause(&self, time: Duration) {
         tokio::time::sleep(SHORTEST_PAUSE).await;
         let _ = tokio::time::timeout(time.saturating_sub(SHORTEST_PAUSE), self.changed.notified()).await;
     }
 
-    /// Claims what is due, as far as there are free slots, and has it delivered. Answers how long nothing is to be done.
-    async fn sweep(self: &Arc<Self>) -> Duration {
-        let free = self.slots.available_permits();
-        if free == 0 {
-            return LONGEST_PAUSE;
-        }
-        match self.sweep_into(free).await {
-            Ok(pause) => pause,
-            Err(error) => {
-                tracing::warn!(%error, "the outbox can't be swept; trying again");
-                LONGEST_PAUSE
-            }
-        }
+    /// Does what is to be done now, as far as there are free slots. Answers how long nothing is to be done after that.
+    pub(crate) async fn step(self: &Arc<Self>) -> Duration {
+        let worked = match self.gate.look().await {
+            Ok(seen) => match seen.phase {
+                Phase::Closed => self.sweep().await,
+                Phase::Open => self.probe(&seen).await,
+                Phase::Draining => self.send_backlog(&seen).await,
+            },
+            Err(error) => Err(error),
+        };
+        let pause = worked.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the outbox can't be swept; trying again");
+            self.longest_pause
+        });
+        pause.min(self.longest_pause)
     }
 
-    async fn sweep_into(self: &Arc<Self>, free: usize) -> Result<Duration, StoreError> {
+    /// Claims what is due and has it delivered.
+    async fn sweep(self: &Arc<Self>) -> Result<Duration, StoreError> {
+        let free = self.slots.available_permits();
+        if free == 0 {
+            return Ok(self.longest_pause);
+        }
         let now = self.clock.now();
         let due = self.store.due(now, free, Deadline::for_write()).await?;
         let all = due.now.len();
-        let claims = due.now.into_iter().map_while(|id| Some((id, self.free_slot()?)));
+        let claims = due.now.into_iter().map_while(|id| Some((id, self.slot()?)));
         let claimed = join_all(claims.map(|(id, slot)| async move {
-            let leased = self.store.claim(&id, slot.claim(), Deadline::for_write()).await;
-            (id, slot, leased)
-        }))
-        .await;
-        for (webhook_id, slot, leased) in claimed {
-            match leased {
-                Ok(Some(leased)) => slot.deliver(leased),
-                // Another process has it, or it is done: the index was behind.
-                Ok(None) => {}
-                Err(error) => tracing::warn!(webhook_id, %error, "the message can't be claimed; trying again"),
+            let leased = self.claim(&id, slot.claim(), Take::Due).await;
+            (slot, leased)
+        }));
+        for (slot, leased) in claimed.await {
+            if let Some(leased) = leased {
+                slot.deliver(leased, None);
             }
         }
-        let until_next = due.next_at.map_or(LONGEST_PAUSE, |at| wait_until(at, now));
-        Ok(if all == free { Duration::ZERO } else { until_next.min(LONGEST_PAUSE) })
+        let until_next = due.next_at.map_or(self.longest_pause, |at| wait_until(at, now));
+        Ok(if all == free { Duration::ZERO } else { until_next })
     }
 
-    /// One attempt on a message that is leased to us, and what came of it.
-    async fn attempt(&self, leased: &Leased) {
-        let webhook_id = leased.webhook_id.as_str();
-        let Some(id) = WebhookId::parse(webhook_id) else {
-            tracing::error!("a message's id can't be sent; it stays in the outbox");
-            return;
-        };
-        if leased.claim.left() < LEAST_LEASE {
-            tracing::info!(webhook_id, "the lease is too short by now; the message is taken up again");
-            return;
-        }
-        let Sent { attempt, answer, .. } = self.sender.send(&id, &leased.body, self.clock.now()).await;
-        let next = schedule::next(&self.delivery.schedule, leased.step, answer, fastrand::f64());
-        tell(webhook_id, leased.step, &attempt, next);
-        match self.record(leased, attempt, next).await {
-            Ok(Recording::Done) => {}
-            Ok(Recording::Overtaken) => tracing::info!(webhook_id, "the message was taken up by another meanwhile"),
-            Err(error) => tracing::warn!(webhook_id, %error, "the outcome can't be recorded; it is tried again"),
+    /// Claims a message. None where another process has it, or it is done (the index was behind), or it can't be read:
+    /// then it is set aside.
+    pub(crate) async fn claim(&self, webhook_id: &str, claim: &Claim, take: Take) -> Option<Leased> {
+        match self.store.claim(webhook_id, claim, take, Deadline::for_write()).await {
+            Ok(leased) => leased,
+            Err(StoreError::Damaged { fault, .. }) => {
+                self.set_aside(webhook_id, &fault).await;
+                None
+            }
+            Err(error) => {
+                tracing::warn!(webhook_id, %error, "the message can't be claimed; trying again");
+                None
+            }
         }
     }
 
-    async fn record(&self, leased: &Leased, attempt: Attempt, next: Next) -> Result<Recording, StoreError> {
-        // The lease bounds how long there is to try: after it, the message is taken up again anyhow.
-        let deadline = Deadline::within(leased.claim.left().max(Duration::from_secs(2)));
-        let now = self.clock.now();
-        let then = match next {
-            Next::Done => {
-                let days = self.delivery.retention_days;
-                return self.store.record_delivery(leased, &attempt, now, days, deadline).await;
-            }
-            Next::Wait(wait) => Then::TryAt(later(now, wait)),
-            Next::Park => Then::Park,
-            Next::Die => Then::Die,
-        };
-        self.store.record_failure(leased, &Failure { attempt, then }, deadline).await
+    /// A number from 0 up to 1.
+    pub(crate) fn random(&self) -> f64 {
+        locked(&self.random).f64()
+    }
+
+    pub(crate) fn drain(&self) -> MutexGuard<'_, Drain> {
+        locked(&self.drain)
+    }
+
+    pub(crate) fn invocation(&self) -> MutexGuard<'_, Invocation> {
+        locked(&self.invocation)
     }
 }
 
-/// Logs and counts an attempt. What ops answered is in the outbox and not in the log: it may repeat what was sent.
-fn tell(webhook_id: &str, step: u32, attempt: &Attempt, next: Next) {
-    let Attempt { status, error, ms, .. } = attempt;
-    let attempts = step.saturating_add(1);
-    let outcome = match next {
-        Next::Done => {
-            tracing::info!(webhook_id, attempts, status, ms, "delivered");
-            "delivered"
-        }
-        Next::Wait(wait) => {
-            let wait_s = wait.as_secs();
-            tracing::info!(webhook_id, attempts, status, error, ms, wait_s, "the attempt failed");
-            "failed"
-        }
-        Next::Park => {
-            tracing::warn!(webhook_id, attempts, status, ms, "parked: the endpoint says that it is gone");
-            "parked"
-        }
-        Next::Die => {
-            tracing::warn!(webhook_id, attempts, status, error, ms, "dead: that was the last attempt");
-            "dead"
-        }
-    };
-    metrics::counter!("opshook_attempts_total", "outcome" => outcome).increment(1);
+/// A panic elsewhere can't leave these in between.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wait_until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
-}
-
-fn later(now: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }

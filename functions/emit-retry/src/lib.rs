@@ -2,15 +2,28 @@
 //! durable, and is signed and sent until ops takes it.
 //!
 //! The way of an event: [`accept`] (reads it, makes it durable, answers) → [`dispatch`] (who works on what, and when)
-//! → [`sender`] (signs it and sends it once) → [`schedule`] (what comes next; pure) → `store::outbox` (remembers it).
+//! → `attempt` (one attempt: [`sender`] signs and sends it, [`schedule`] says what comes next; pure) → `store::outbox`
+//! (remembers it).
+//!
+//! Where the endpoint is down: [`breaker`] (the rules; pure) → [`gate`] (what this process knows, and shares) → `drain`
+//! (probes, and the backlog). [`invoked`] does the same work within a Lambda's invocation. For people: [`activity`] (what
+//! they are told), [`replay`] (what they have sent again).
 
 pub mod accept;
+pub mod activity;
+mod attempt;
+pub mod breaker;
 pub mod config;
 pub mod dispatch;
+mod drain;
+pub mod gate;
+pub mod invoked;
+pub mod replay;
 pub mod schedule;
 pub mod sender;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -22,11 +35,14 @@ use store::Store;
 use store::tables::OUTBOX;
 
 use crate::config::Config;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Setup};
 use crate::sender::Sender;
 
 /// The function's name.
 pub const NAME: &str = "emit-retry";
+
+/// What other processes left is found within this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the handlers work with.
 #[derive(Debug)]
@@ -55,7 +71,9 @@ pub fn app(app: App) -> Router {
     });
     let routes = Router::new()
         .route("/api/v1/events", post(accept::handle))
+        .route("/api/v1/outbox/replay", post(replay::many))
         .route("/api/v1/outbox/{webhook_id}", get(accept::message))
+        .route("/api/v1/outbox/{webhook_id}/replay", post(replay::one))
         .with_state(app);
     http::wrap(NAME, routes, tokens, ready)
 }
@@ -70,13 +88,15 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let clock = Clock::system();
     let ids = Arc::new(IdSource::new());
     let dispatcher = match &config.endpoint {
-        Some(endpoint) if !environment.on_lambda => Some(Arc::new(Dispatcher::new(
-            store.clone(),
-            Sender::new(endpoint)?,
-            config.delivery.clone(),
-            clock.clone(),
-            Arc::clone(&ids),
-        ))),
+        Some(endpoint) if !environment.on_lambda => Some(Arc::new(Dispatcher::new(Setup {
+            store: store.clone(),
+            sender: Sender::new(endpoint)?,
+            delivery: config.delivery.clone(),
+            clock: clock.clone(),
+            ids: Arc::clone(&ids),
+            random: fastrand::Rng::new(),
+            longest_pause: LONGEST_PAUSE,
+        }))),
         _ => None,
     };
     let listen = config.listen;

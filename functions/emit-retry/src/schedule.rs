@@ -73,6 +73,8 @@ pub enum Next {
     Done,
     /// Another attempt after this wait.
     Wait(Duration),
+    /// Another attempt when there would have been one without this: it did not use up the schedule.
+    AsBefore,
     /// Someone has to look at it, for the endpoint is gone.
     Park,
     /// That was the last attempt.
@@ -96,6 +98,15 @@ pub fn next(schedule: &Schedule, step: u32, answer: Answer, random: f64) -> Next
         *wait
     };
     Next::Wait(jittered.max(retry_after))
+}
+
+/// What comes after an attempt that the schedule did not want, such as a probe: nothing dies of it.
+pub fn unscheduled(answer: Answer) -> Next {
+    match answer {
+        Answer::Delivered => Next::Done,
+        Answer::Gone => Next::Park,
+        Answer::Busy(_) | Answer::Failed => Next::AsBefore,
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +155,13 @@ mod tests {
             assert_eq!(next(&Schedule::default(), step, Answer::Gone, 0.5), Next::Park);
             assert_eq!(next(&Schedule::default(), step, Answer::Delivered, 0.5), Next::Done);
         }
+    }
+
+    #[test]
+    fn an_attempt_that_the_schedule_did_not_want_never_kills() {
+        assert_eq!(unscheduled(Answer::Failed), Next::AsBefore);
+        assert_eq!(unscheduled(Answer::Busy(Some(Duration::from_secs(9)))), Next::AsBefore);
+        assert_eq!((unscheduled(Answer::Delivered), unscheduled(Answer::Gone)), (Next::Done, Next::Park));
     }
 
     #[test]

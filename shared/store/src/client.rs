@@ -48,6 +48,16 @@ impl Deadline {
     pub fn within(time: Duration) -> Self {
         Self(Instant::now() + time)
     }
+
+    /// Waits a moment before something is tried again; an error when there is no time left for that.
+    pub(crate) async fn pause(self) -> Result<(), ()> {
+        let wait = FIRST_BACKOFF.mul_f64(1.0 + fastrand::f64());
+        if Instant::now() + wait > self.0 {
+            return Err(());
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
 }
 
 /// Where DynamoDB is and what the tables are called.

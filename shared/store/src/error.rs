@@ -69,6 +69,7 @@ where
         | "LimitExceededException"
         | "InternalServerError"
         | "ServiceUnavailable"
+        | "TransactionConflictException"
         | "TransactionInProgressException" => StoreError::Unavailable(format!("{operation}: {code}")),
         _ if status >= 500 => StoreError::Unavailable(format!("{operation}: {status} {code}")),
         _ => StoreError::Refused { operation, reason: format!("{code}: {text}") },

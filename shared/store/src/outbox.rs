@@ -5,12 +5,25 @@
 //! - [`Store::record_delivery`](crate::Store::record_delivery), [`Store::record_failure`](crate::Store::record_failure): what came of an attempt
 //! - [`Store::due`](crate::Store::due): what waits for its next attempt
 //! - [`Store::message`](crate::Store::message): what callers see
+//! - [`Store::replay`](crate::Store::replay), [`Store::set_aside`](crate::Store::set_aside): what rests goes again; what
+//!   can't be read rests
+//! - [`Breaker`], [`Store::change_breaker`](crate::Store::change_breaker): what all processes know of the endpoint
+//! - [`Entry`]: what people are told, in one write with the change that it tells of
 
 mod accept;
+mod activity;
+mod breaker;
+mod change;
 mod lease;
+mod list;
 mod outcome;
+mod replay;
 mod row;
 
 pub use accept::{Acceptance, NewMessage};
-pub use lease::{Claim, Due, LEASE, Leased};
+pub use activity::Entry;
+pub use breaker::{Breaker, Phase};
+pub use lease::{Claim, Due, LEASE, Leased, Take};
+pub use list::PendingRef;
 pub use outcome::{Failure, Recording, Then};
+pub use replay::Replay;

@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::client::{Deadline, Store, call_keeping};
 use crate::error::StoreError;
 use crate::events::is_expired;
-use crate::item::{n, read, write};
+use crate::item::{n, read, text, write};
 use crate::outbox::lease::{Claim, Leased};
-use crate::outbox::row::{OutboxRow, VERSION, accepted_key, due_key, session_key, state_key};
+use crate::outbox::row::{OutboxRow, VERSION, accepted_key, due_key, leased_key, session_key, state_key};
 
 /// A message to take in.
 #[derive(Debug, Clone, Copy)]
@@ -71,14 +71,16 @@ impl Store {
         let Err(old) = answer.await? else {
             return Ok(Acceptance::Accepted(claim.map(|claim| Box::new(Leased::of(&row, claim)))));
         };
-        let old: OutboxRow = read(old)?;
-        if old.request_sha256 != row.request_sha256 {
+        if text(&old, "request_sha256") != Some(&row.request_sha256) {
             return Ok(Acceptance::Another);
         }
-        match claim.filter(|claim| old.claim_id.as_deref() == Some(claim.id.as_str())) {
+        match claim.filter(|claim| text(&old, "claim_id") == Some(&claim.id)) {
             // Our own write took effect and its answer was lost: the lease is ours.
-            Some(claim) => Ok(Acceptance::Accepted(Some(Box::new(Leased::of(&old, claim))))),
-            None => Ok(Acceptance::Known(old.state)),
+            Some(claim) => Ok(Acceptance::Accepted(Some(Box::new(Leased::of(&OutboxRow::of(old)?, claim))))),
+            // A row that can't be read is parked, or will be.
+            None => {
+                Ok(Acceptance::Known(text(&old, "state").and_then(MessageState::parse).unwrap_or(MessageState::Parked)))
+            }
         }
     }
 
@@ -124,7 +126,7 @@ fn row_of(message: &NewMessage<'_>, claim: Option<&Claim>) -> OutboxRow {
         lease_until,
         recorded_by: None,
         expires_at: None,
-        due_key: Some(due_key(id)),
+        due_key: Some(if claim.is_some() { leased_key(id) } else { due_key(id) }),
         due_at: Some(lease_until.unwrap_or(accepted_at)),
         state_key: state_key(id, MessageState::Pending),
         session_key: session_key(id, session_id),

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use contract::time;
 use contract::wire::Attempt;
-use futures_util::future::try_join_all;
+use contract::wire::MessageState;
+use futures_util::future::{try_join_all, try_join3};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::client::{Deadline, Store, call, call_keeping};
 use crate::error::StoreError;
-use crate::item::{Item, SHARDS, n, number, read, s, sharded, text};
-use crate::outbox::row::OutboxRow;
+use crate::item::{Item, SHARDS, n, number, s, sharded, text};
+use crate::outbox::row::{DUE, LEASED, OutboxRow, leased_key};
 use crate::tables::KEY;
 
 /// How long a lease holds.
@@ -22,8 +24,11 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// With less, whoever made a claim first and wrote it last would take the lease of whoever was in between: both want a
 /// message in the moment in which it is due.
 const CLOCKS_DIFFER_MS: i64 = 15_000;
-/// No schedule waits longer; a `next_attempt_at` further ahead was made by a wrong clock, and counts as due.
-const LONGEST_WAIT_MS: i64 = 25 * 3_600_000;
+/// No schedule waits longer (24 h, and a fifth of jitter); a `next_attempt_at` further ahead was made by a wrong clock, and
+/// counts as due.
+const LONGEST_WAIT_MS: i64 = 30 * 3_600_000;
+/// How much of the far end of the index is read for what a wrong clock put there.
+const FAR_END: usize = 4;
 
 /// A claim on a message: for [`LEASE`] it is its owner's to work on.
 #[derive(Debug, Clone)]
@@ -63,6 +68,10 @@ pub struct Leased {
     pub body: String,
     /// How many attempts of the schedule are used up.
     pub step: u32,
+    /// Whether the claim was made when the schedule wanted an attempt; else the attempt comes before its time.
+    pub is_scheduled: bool,
+    /// Its onboarding; may be empty.
+    pub session_id: String,
     pub(crate) replay: u32,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) attempts_total: u64,
@@ -75,6 +84,8 @@ impl Leased {
             claim: claim.clone(),
             body: row.body.clone(),
             step: row.step,
+            is_scheduled: row.next_attempt_at.is_none_or(|at| is_due(at, time::unix_ms(claim.at))),
+            session_id: row.session_id.clone(),
             replay: row.replay,
             // Attempts that can't be read must not keep a message from being delivered.
             attempts: row.attempts().unwrap_or_default(),
@@ -92,80 +103,158 @@ pub struct Due {
     pub next_at: Option<Timestamp>,
 }
 
+/// Which messages a claim may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// One whose next attempt is due.
+    Due,
+    /// One that waits for its next attempt, too: it goes before its time.
+    Waiting,
+}
+
 impl Store {
-    /// Claims a message that is due and that no claim holds. None when it is not, any more.
+    /// Claims a message that is pending and that no claim holds. A lease that has run out is taken over, whenever the
+    /// next attempt would be due: whoever held it ended before its outcome was recorded. None when there is nothing to take,
+    /// any more.
     ///
     /// # Errors
-    /// When storage can't be reached, or the row is damaged.
+    /// When storage can't be reached; [`StoreError::Damaged`] when the row can't be read, and then nothing but
+    /// [`Store::set_aside`] helps.
     pub async fn claim(
         &self,
         webhook_id: &str,
         claim: &Claim,
+        take: Take,
         deadline: Deadline,
     ) -> Result<Option<Leased>, StoreError> {
         let now = time::unix_ms(claim.at);
-        let request = self
+        let due = match take {
+            Take::Due => {
+                "attribute_not_exists(lease_until) AND (next_attempt_at <= :now OR next_attempt_at > :too_far)"
+            }
+            Take::Waiting => "attribute_not_exists(lease_until)",
+        };
+        let mut request = self
             .client
             .update_item()
             .table_name(&self.outbox_table)
             .key(KEY, s(webhook_id))
             .update_expression(
-                "SET claim_id = :claim, lease_until = :until, due_at = :until, generation = generation + :one",
+                "SET claim_id = :claim, lease_until = :until, due_at = :until, due_key = :leased, \
+                 generation = generation + :one",
             )
-            .condition_expression(
-                "#state = :pending \
-                 AND (attribute_not_exists(lease_until) OR lease_until <= :now OR lease_until > :too_long) \
-                 AND (next_attempt_at <= :now OR next_attempt_at > :too_far)",
-            )
+            .condition_expression(format!(
+                "#state = :pending AND (({due}) OR lease_until <= :now OR lease_until > :too_long)"
+            ))
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":pending", s("pending"))
             .expression_attribute_values(":claim", s(&claim.id))
             .expression_attribute_values(":until", n(claim.until_ms()))
+            .expression_attribute_values(":leased", s(leased_key(webhook_id)))
             .expression_attribute_values(":too_long", n(claim.until_ms().saturating_add(CLOCKS_DIFFER_MS)))
             .expression_attribute_values(":now", n(now))
-            .expression_attribute_values(":too_far", n(now.saturating_add(LONGEST_WAIT_MS)))
-            .expression_attribute_values(":one", n(1))
+            .expression_attribute_values(":one", n(1));
+        if take == Take::Due {
+            request = request.expression_attribute_values(":too_far", n(now.saturating_add(LONGEST_WAIT_MS)));
+        }
+        let request = request
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let answer = call_keeping("UpdateItem", &self.outbox_table, deadline, request.send(), |error| match error {
-            UpdateItemError::ConditionalCheckFailedException(failed) => Some(failed.item.clone()),
+            UpdateItemError::ConditionalCheckFailedException(failed) => Some(Ok(failed.item.clone())),
+            // No operand of ours is wrong, so one of the row's is.
+            other if other.code() == Some("ValidationException") => Some(Err(())),
             _ => None,
         });
         let item: Option<Item> = match answer.await? {
             Ok(output) => output.attributes,
-            // Ours all the same when our own write took effect and its answer was lost.
-            Err(old) => old.filter(|old| text(old, "claim_id") == Some(claim.id.as_str())),
+            Err(Ok(Some(old))) => {
+                // Ours all the same when our own write took effect and its answer was lost.
+                if text(&old, "claim_id") != Some(claim.id.as_str()) {
+                    return why_not(old, claim).map(|()| None);
+                }
+                Some(old)
+            }
+            Err(Ok(None)) => None,
+            Err(Err(())) => return Err(damaged(webhook_id, "an attribute has another type than it should")),
         };
-        item.map(|item| Ok(Leased::of(&read::<OutboxRow>(item)?, claim))).transpose()
+        item.map(|item| Ok(Leased::of(&OutboxRow::of(item)?, claim))).transpose()
     }
 
-    /// What is due, at most `limit`, and when the next one is.
+    /// What is due, at most `limit`, and when the next one is. What a wrong clock put far ahead is due, too.
     ///
     /// # Errors
     /// When storage can't be reached.
     pub async fn due(&self, now: Timestamp, limit: usize, deadline: Deadline) -> Result<Due, StoreError> {
         let now_ms = time::unix_ms(now);
-        let shards = (0..SHARDS).map(|shard| self.due_shard(shard, limit, deadline));
-        let mut all: Vec<(i64, String)> = try_join_all(shards).await?.into_iter().flatten().collect();
-        all.sort_unstable();
-        let later = all.iter().find(|(at, _)| *at > now_ms).map(|(at, _)| time::from_unix_ms(*at));
-        let ids = all.into_iter().take_while(|(at, _)| *at <= now_ms).map(|(_, id)| id).take(limit);
+        let ends = |name: &'static str, forward: bool, limit: usize| {
+            (0..SHARDS).map(move |shard| self.due_shard(sharded(name, shard), forward, limit, deadline))
+        };
+        let near = ends(DUE, true, limit.saturating_add(1)).chain(ends(LEASED, true, limit.saturating_add(1)));
+        let (near, far_waiting, far_leased) = try_join3(
+            try_join_all(near),
+            try_join_all(ends(DUE, false, FAR_END)),
+            try_join_all(ends(LEASED, false, FAR_END)),
+        )
+        .await?;
+        let mut near: Vec<(i64, String)> = near.into_iter().flatten().collect();
+        near.sort_unstable();
+        let later = near.iter().find(|(at, _)| *at > now_ms).map(|(at, _)| time::from_unix_ms(*at));
+        let further = |all: Vec<Vec<(i64, String)>>, than: i64| {
+            all.into_iter().flatten().filter(move |(at, _)| *at > now_ms.saturating_add(than))
+        };
+        let far = further(far_waiting, LONGEST_WAIT_MS)
+            .chain(further(far_leased, lease_ms().saturating_add(CLOCKS_DIFFER_MS)));
+        let due = near.into_iter().take_while(|(at, _)| *at <= now_ms);
+        // The far end first: it is rare, and what is due must not keep it waiting.
+        let ids = far.chain(due).map(|(_, id)| id).take(limit);
         Ok(Due { now: ids.collect(), next_at: later })
     }
 
-    async fn due_shard(&self, shard: u8, limit: usize, deadline: Deadline) -> Result<Vec<(i64, String)>, StoreError> {
+    async fn due_shard(
+        &self,
+        key: String,
+        forward: bool,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
         let request = self
             .client
             .query()
             .table_name(&self.outbox_table)
             .index_name("due_key")
             .key_condition_expression("due_key = :key")
-            .expression_attribute_values(":key", s(sharded("due", shard)))
-            .limit(i32::try_from(limit.saturating_add(1)).unwrap_or(i32::MAX));
+            .expression_attribute_values(":key", s(key))
+            .scan_index_forward(forward)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let output = call("Query", &self.outbox_table, deadline, request.send()).await?;
         let pair = |item: &Item| Some((number(item, "due_at")?, text(item, KEY)?.to_owned()));
         Ok(output.items().iter().filter_map(pair).collect())
     }
+}
+
+/// Why a message that the index of what is due names can't be claimed: it is another's or done, which is well, or else
+/// its row contradicts itself, and would be found again for ever.
+fn why_not(old: Item, claim: &Claim) -> Result<(), StoreError> {
+    if !old.contains_key("due_key") {
+        return Ok(());
+    }
+    let row = OutboxRow::of(old)?;
+    let now = time::unix_ms(claim.at);
+    match (row.state, row.due_at, row.lease_until, row.next_attempt_at) {
+        (MessageState::Pending, Some(_), Some(_), Some(_)) => Ok(()),
+        (MessageState::Pending, Some(at), None, Some(next)) if at == next || at > now => Ok(()),
+        _ => Err(damaged(&row.pk, "its state, its lease and when it is due contradict each other")),
+    }
+}
+
+fn damaged(key: &str, fault: &str) -> StoreError {
+    StoreError::Damaged { key: key.to_owned(), fault: fault.to_owned() }
+}
+
+/// Whether an attempt at that time is due now.
+fn is_due(next_attempt_at_ms: i64, now_ms: i64) -> bool {
+    next_attempt_at_ms <= now_ms || next_attempt_at_ms > now_ms.saturating_add(LONGEST_WAIT_MS)
 }
 
 fn lease_ms() -> i64 {

@@ -1,20 +1,16 @@
 //! What came of an attempt.
 
-use std::collections::HashMap;
-
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use contract::time;
 use contract::wire::{Attempt, MessageState};
 use jiff::Timestamp;
 
-use crate::client::{Deadline, Store, call_keeping};
+use crate::client::{Deadline, Store};
 use crate::error::StoreError;
-use crate::item::{Item, n, read, s};
+use crate::item::{n, read, s, text};
+use crate::outbox::activity::Entry;
+use crate::outbox::change::Change;
 use crate::outbox::lease::Leased;
-use crate::outbox::row::{OutboxRow, attempts_json, state_key, with_attempt};
-use crate::tables::KEY;
+use crate::outbox::row::{OutboxRow, attempts_json, due_key, state_key, with_attempt};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// Someone else recorded an attempt in between, again and again: then the next sweep looks at it.
@@ -23,8 +19,10 @@ const MAX_ROUNDS: u32 = 8;
 /// What happens to a message whose attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// It is tried again at this time.
+    /// It is tried again at this time, and an attempt of the schedule is used up.
     TryAt(Timestamp),
+    /// It is tried again when it would have been without this attempt, which the schedule did not want.
+    AsBefore,
     /// Nobody tries it until someone replays it: the endpoint says that it is gone.
     Park,
     /// Nobody tries it until someone replays it: that was the last attempt.
@@ -38,6 +36,8 @@ pub struct Failure {
     pub attempt: Attempt,
     /// What happens next.
     pub then: Then,
+    /// What people are told of it.
+    pub entries: Vec<Entry>,
 }
 
 /// Whether an outcome was recorded.
@@ -67,21 +67,23 @@ impl Store {
         let mut kept = leased.attempts.clone();
         let mut total = leased.attempts_total;
         for _ in 0..MAX_ROUNDS {
-            let request = self
-                .outcome(leased, MessageState::Delivered, &with_attempt(kept, attempt), total)?
-                .update_expression(
-                    "SET #state = :state, state_key = :state_key, attempts = :attempts, attempts_total = :total, \
-                     recorded_by = :claim, delivered_at = :now, expires_at = :expires \
-                     REMOVE claim_id, lease_until, next_attempt_at, due_key, due_at",
-                )
-                .condition_expression("replay = :replay AND attempts_total = :before AND #state IN (:pending, :dead)")
-                .expression_attribute_values(":now", n(time::unix_ms(now)))
-                .expression_attribute_values(":expires", n(expires_at))
-                .expression_attribute_values(":replay", n(i64::from(leased.replay)))
-                .expression_attribute_values(":before", n(count(total)))
-                .expression_attribute_values(":pending", s("pending"))
-                .expression_attribute_values(":dead", s("dead"));
-            let Some(old) = self.send_outcome(request, deadline).await? else { return Ok(Recording::Done) };
+            let change = outcome(
+                leased,
+                "delivered_at = :now, expires_at = :expires \
+                 REMOVE claim_id, lease_until, next_attempt_at, due_key, due_at",
+                "replay = :replay AND attempts_total = :before AND #state IN (:pending, :dead)",
+                MessageState::Delivered,
+                (&with_attempt(kept, attempt), total),
+            )?
+            .with(":now", n(time::unix_ms(now)))
+            .with(":expires", n(expires_at))
+            .with(":replay", n(i64::from(leased.replay)))
+            .with(":before", n(count(total)))
+            .with(":pending", s("pending"))
+            .with(":dead", s("dead"));
+            let Some(old) = self.change(&change, &leased.claim.id, &[], deadline).await? else {
+                return Ok(Recording::Done);
+            };
             let old: OutboxRow = read(old)?;
             if old.recorded_by.as_deref() == Some(leased.claim.id.as_str()) {
                 return Ok(Recording::Done);
@@ -106,77 +108,50 @@ impl Store {
         failure: &Failure,
         deadline: Deadline,
     ) -> Result<Recording, StoreError> {
+        const REST: &str = "step = :step REMOVE claim_id, lease_until, next_attempt_at, due_key, due_at";
         let kept = with_attempt(leased.attempts.clone(), &failure.attempt);
-        let set = "SET #state = :state, state_key = :state_key, attempts = :attempts, attempts_total = :total, \
-                   recorded_by = :claim, step = :step";
-        let request = match failure.then {
-            Then::TryAt(at) => self
-                .outcome(leased, MessageState::Pending, &kept, leased.attempts_total)?
-                .update_expression(format!("{set}, next_attempt_at = :at, due_at = :at REMOVE claim_id, lease_until"))
-                .expression_attribute_values(":at", n(time::unix_ms(at))),
-            Then::Park => self.resting(leased, MessageState::Parked, &kept, set)?,
-            Then::Die => self.resting(leased, MessageState::Dead, &kept, set)?,
+        let make = |set: &str, state| outcome(leased, set, "claim_id = :claim", state, (&kept, leased.attempts_total));
+        let waits = |change: Change| change.with(":due", s(due_key(&leased.webhook_id)));
+        let used_up = |change: Change| change.with(":step", n(i64::from(leased.step) + 1));
+        let change = match failure.then {
+            Then::TryAt(at) => {
+                let set =
+                    "step = :step, next_attempt_at = :at, due_at = :at, due_key = :due REMOVE claim_id, lease_until";
+                used_up(waits(make(set, MessageState::Pending)?)).with(":at", n(time::unix_ms(at)))
+            }
+            Then::AsBefore => {
+                let set = "due_at = next_attempt_at, due_key = :due REMOVE claim_id, lease_until";
+                waits(make(set, MessageState::Pending)?)
+            }
+            Then::Park => used_up(make(REST, MessageState::Parked)?),
+            Then::Die => used_up(make(REST, MessageState::Dead)?),
         };
-        let request = request
-            .condition_expression("claim_id = :claim")
-            .expression_attribute_values(":step", n(i64::from(leased.step) + 1));
-        match self.send_outcome(request, deadline).await? {
+        match self.change(&change, &leased.claim.id, &failure.entries, deadline).await? {
             None => Ok(Recording::Done),
-            Some(old) if crate::item::text(&old, "recorded_by") == Some(&leased.claim.id) => Ok(Recording::Done),
+            Some(old) if text(&old, "recorded_by") == Some(&leased.claim.id) => Ok(Recording::Done),
             Some(_) => Ok(Recording::Overtaken),
         }
     }
+}
 
-    /// A message that nobody tries until someone replays it. It is kept until then.
-    fn resting(
-        &self,
-        leased: &Leased,
-        state: MessageState,
-        kept: &[Attempt],
-        set: &str,
-    ) -> Result<UpdateItemFluentBuilder, StoreError> {
-        let request = self.outcome(leased, state, kept, leased.attempts_total)?;
-        let rest = "REMOVE claim_id, lease_until, next_attempt_at, due_key, due_at";
-        Ok(request.update_expression(format!("{set} {rest}")))
-    }
-
-    /// What every outcome writes.
-    fn outcome(
-        &self,
-        leased: &Leased,
-        state: MessageState,
-        kept: &[Attempt],
-        total_before: u64,
-    ) -> Result<UpdateItemFluentBuilder, StoreError> {
-        let values = HashMap::<String, AttributeValue>::from([
-            (":state".to_owned(), s(state.as_str())),
-            (":state_key".to_owned(), s(state_key(&leased.webhook_id, state))),
-            (":attempts".to_owned(), s(attempts_json(kept)?)),
-            (":total".to_owned(), n(count(total_before).saturating_add(1))),
-            (":claim".to_owned(), s(&leased.claim.id)),
-        ]);
-        Ok(self
-            .client
-            .update_item()
-            .table_name(&self.outbox_table)
-            .key(KEY, s(&leased.webhook_id))
-            .expression_attribute_names("#state", "state")
-            .set_expression_attribute_values(Some(values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld))
-    }
-
-    /// Writes an outcome; answers the item as it is where the condition failed.
-    async fn send_outcome(
-        &self,
-        request: UpdateItemFluentBuilder,
-        deadline: Deadline,
-    ) -> Result<Option<Item>, StoreError> {
-        let answer = call_keeping("UpdateItem", &self.outbox_table, deadline, request.send(), |error| match error {
-            UpdateItemError::ConditionalCheckFailedException(failed) => Some(failed.item.clone().unwrap_or_default()),
-            _ => None,
-        });
-        Ok(answer.await?.err())
-    }
+/// What every outcome writes, and `set`. `before` are the attempts with this one, and how many there were without it.
+fn outcome(
+    leased: &Leased,
+    set: &str,
+    condition: &str,
+    state: MessageState,
+    before: (&[Attempt], u64),
+) -> Result<Change, StoreError> {
+    let update = format!(
+        "SET #state = :state, state_key = :state_key, attempts = :attempts, attempts_total = :total, \
+         recorded_by = :claim, {set}"
+    );
+    Ok(Change::of(&leased.webhook_id, update, condition)
+        .with(":state", s(state.as_str()))
+        .with(":state_key", s(state_key(&leased.webhook_id, state)))
+        .with(":attempts", s(attempts_json(before.0)?))
+        .with(":total", n(count(before.1).saturating_add(1)))
+        .with(":claim", s(&leased.claim.id)))
 }
 
 fn count(total: u64) -> i64 {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::events::key_of;
-use crate::item::{shard, sharded};
+use crate::item::{Item, read, shard, sharded};
 
 /// The format that this program writes.
 pub(crate) const VERSION: u32 = 1;
@@ -14,6 +14,10 @@ pub(crate) const VERSION: u32 = 1;
 const FIRST_ATTEMPTS: usize = 3;
 /// and the latest ones. So an item stays far under DynamoDB's 400 KB however long it lives.
 const LATEST_ATTEMPTS: usize = 30;
+/// What waits for its next attempt, by when that is.
+pub(crate) const DUE: &str = "due";
+/// What somebody works on, by when the lease ends.
+pub(crate) const LEASED: &str = "leased";
 
 /// A row of the outbox. Times are milliseconds since 1970, but for `expires_at`, which is in seconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +69,16 @@ pub(crate) struct OutboxRow {
 }
 
 impl OutboxRow {
+    /// Reads a row strictly: what is damaged or of another format must not be sent.
+    pub(crate) fn of(item: Item) -> Result<Self, StoreError> {
+        let row: Self = read(item)?;
+        if row.version == VERSION {
+            return Ok(row);
+        }
+        let fault = format!("it has format {}, and this program knows {VERSION}", row.version);
+        Err(StoreError::Damaged { key: row.pk, fault })
+    }
+
     /// The attempts that are kept, oldest first.
     pub(crate) fn attempts(&self) -> Result<Vec<Attempt>, StoreError> {
         serde_json::from_str(&self.attempts)
@@ -105,9 +119,14 @@ pub(crate) fn attempts_json(attempts: &[Attempt]) -> Result<String, StoreError> 
         .map_err(|fault| StoreError::Damaged { key: "new".to_owned(), fault: fault.to_string() })
 }
 
-/// The key of the index of what is due.
+/// The key, in the index of what is due, of what waits for its next attempt.
 pub(crate) fn due_key(webhook_id: &str) -> String {
-    sharded("due", shard(webhook_id))
+    sharded(DUE, shard(webhook_id))
+}
+
+/// The key, in the same index, of what somebody works on: apart, so that a lease that a wrong clock made is found.
+pub(crate) fn leased_key(webhook_id: &str) -> String {
+    sharded(LEASED, shard(webhook_id))
 }
 
 /// The key of the index by state.

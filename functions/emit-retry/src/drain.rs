@@ -1,0 +1,122 @@
+//! What waited while the endpoint was down: one message at a time probes, and when one gets through, all go at once, oldest
+//! first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::time;
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use store::outbox::{Breaker, PendingRef, Take};
+use store::{Deadline, StoreError};
+
+use crate::breaker::{self, Ramp, Verdict};
+use crate::dispatch::{Dispatcher, Slot};
+
+/// So many of the oldest take turns in probing, so that one that always fails does not keep the others waiting.
+const PROBERS: usize = 8;
+/// Of what waits, so many ids are held.
+const AHEAD: usize = 64;
+
+/// How far the backlog is drained.
+#[derive(Debug, Default)]
+pub(crate) struct Drain {
+    /// When the endpoint came back.
+    since: Option<Timestamp>,
+    ramp: Ramp,
+    /// The next ones,
+    next: VecDeque<PendingRef>,
+    /// and after which of them to read on.
+    after: Option<String>,
+    is_at_end: bool,
+}
+
+impl Drain {
+    pub(crate) fn note(&mut self, verdict: Verdict) {
+        self.ramp.note(verdict);
+    }
+
+    /// Begins anew where the endpoint has been down since.
+    fn begin(&mut self, since: Timestamp) {
+        if self.since != Some(since) {
+            *self = Self { since: Some(since), ..Self::default() };
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Probes, if it is the time for it. Answers how long nothing is to be done.
+    pub(crate) async fn probe(self: &Arc<Self>, seen: &Breaker) -> Result<Duration, StoreError> {
+        let now = self.clock.now();
+        let wait = breaker::until_probe(seen, now);
+        if !wait.is_zero() {
+            return Ok(wait);
+        }
+        let oldest = self.store.oldest_pending(None, PROBERS, now, Deadline::for_write()).await?;
+        if oldest.is_empty() {
+            return Ok(self.longest_pause);
+        }
+        let Some(slot) = self.slot() else { return Ok(self.longest_pause) };
+        let Some(probe) = self.gate.begin_probe().await? else { return Ok(Duration::ZERO) };
+        let turn = usize::try_from(probe.failed_before).unwrap_or(0) % oldest.len();
+        let (before, from) = oldest.split_at(turn);
+        for PendingRef { webhook_id, .. } in from.iter().chain(before) {
+            if let Some(leased) = self.claim(webhook_id, slot.claim(), Take::Waiting).await {
+                slot.deliver(leased, Some(probe));
+                return Ok(self.longest_pause);
+            }
+        }
+        self.gate.put_back(&probe).await;
+        Ok(self.longest_pause)
+    }
+
+    /// Sends what waited, as many at a time as the endpoint has shown that it can take.
+    pub(crate) async fn send_backlog(self: &Arc<Self>, seen: &Breaker) -> Result<Duration, StoreError> {
+        self.drain().begin(seen.since);
+        let room = self.drain().ramp.width().saturating_sub(self.in_flight());
+        if room == 0 {
+            return Ok(self.longest_pause);
+        }
+        let batch = self.next_of_backlog(usize::try_from(room).unwrap_or(1), seen.since).await?;
+        if batch.is_empty() {
+            self.gate.drained(seen.since).await;
+            return Ok(Duration::ZERO);
+        }
+        let claims = batch.into_iter().map_while(|next| Some((next.webhook_id, self.slot()?)));
+        let claimed = join_all(claims.map(|(id, slot)| async move {
+            let leased = self.claim(&id, slot.claim(), Take::Waiting).await;
+            (slot, leased)
+        }));
+        let pairs: Vec<(Slot, _)> = claimed.await;
+        for (slot, leased) in pairs {
+            if let Some(leased) = leased {
+                slot.deliver(leased, None);
+            }
+        }
+        Ok(if self.in_flight() < self.drain().ramp.width() { Duration::ZERO } else { self.longest_pause })
+    }
+
+    /// The next of what was accepted until the endpoint came back; none when that was all.
+    async fn next_of_backlog(&self, count: usize, since: Timestamp) -> Result<Vec<PendingRef>, StoreError> {
+        let after = {
+            let drain = self.drain();
+            (drain.next.len() < count && !drain.is_at_end).then(|| drain.after.clone())
+        };
+        if let Some(after) = after {
+            let found =
+                self.store.oldest_pending(after.as_deref(), AHEAD, self.clock.now(), Deadline::for_write()).await?;
+            let mut drain = self.drain();
+            drain.after = found.last().map(|last| last.accepted_key.clone()).or(after);
+            drain.is_at_end = found.is_empty();
+            let end = since.checked_add(SignedDuration::from_millis(1)).unwrap_or(since);
+            let end = time::format_ms(end);
+            let before_end = found.iter().take_while(|next| next.accepted_key.as_str() < end.as_str()).count();
+            drain.is_at_end |= before_end < found.len();
+            drain.next.extend(found.into_iter().take(before_end));
+        }
+        let mut drain = self.drain();
+        let count = count.min(drain.next.len());
+        Ok(drain.next.drain(..count).collect())
+    }
+}

@@ -1,0 +1,179 @@
+//! `POST /api/v1/outbox/{webhook_id}/replay` and `POST /api/v1/outbox/replay`: what rests is sent again (contract §5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use contract::event::FieldError;
+use contract::id::WebhookId;
+use contract::json::{self, Members, TopLevel};
+use contract::time;
+use contract::wire::{Message, MessageState, Replayed};
+use futures_util::StreamExt;
+use futures_util::stream;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use service::body;
+use service::problem::{Code, Problem};
+use service::query::Query;
+use store::Deadline;
+use store::outbox::Replay;
+use tokio::time::Instant;
+
+use crate::App;
+use crate::accept::storage;
+
+/// One call replays at most so many (contract §5).
+const MOST: usize = 1_000;
+/// So many at a time.
+const AT_ONCE: usize = 16;
+/// A call begins no replay after this; the next one goes on where it ended.
+const TIME_LIMIT: Duration = Duration::from_secs(6);
+const FIELDS: [&str; 4] = ["state", "from", "to", "dry_run"];
+
+/// Has one message sent again.
+///
+/// # Errors
+/// 404; 409 while it is pending, or when its row is damaged so far that nothing is left to send; 503 when storage can't be
+/// reached.
+pub async fn one(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<(StatusCode, Json<Message>), Problem> {
+    Query::parse(request.uri().query(), &[])?;
+    let absent = || Problem::new(Code::NotFound, "there is no message with this id, or it is no longer kept");
+    let id = WebhookId::parse(&id).ok_or_else(absent)?;
+    match replay(&app, &id).await? {
+        Replay::Done(message) => {
+            wake(&app);
+            Ok((StatusCode::ACCEPTED, Json(*message)))
+        }
+        Replay::Pending => Err(Problem::new(Code::Conflict, "the message is pending: it is on its way already")),
+        Replay::Unreadable => Err(Problem::new(
+            Code::Conflict,
+            "the message's row is damaged and its body can't be read: mend the row, then replay it",
+        )),
+        Replay::Absent => Err(absent()),
+    }
+}
+
+/// Has many messages sent again, oldest first, or says how many that would be.
+///
+/// # Errors
+/// 413, 415, 400, 422 for the body; 503 when storage can't be reached.
+pub async fn many(State(app): State<Arc<App>>, request: Request) -> Result<(StatusCode, Json<Replayed>), Problem> {
+    let (head, body) = request.into_parts();
+    Query::parse(head.uri.query(), &[])?;
+    let body = body::read(body).await?;
+    body::require_json(&head.headers)?;
+    let wanted = Wanted::parse(&body)?;
+    let now = app.clock.now();
+    let found = app.store.in_state(wanted.state, wanted.from, wanted.to, MOST, now, Deadline::for_page()).await;
+    let (ids, more) = found.map_err(storage)?;
+    if wanted.dry_run {
+        return Ok((StatusCode::OK, Json(Replayed { count: ids.len(), more })));
+    }
+    let end = Instant::now() + TIME_LIMIT;
+    let total = ids.len();
+    let begun = ids.into_iter().take_while(|_| Instant::now() < end);
+    let results: Vec<_> = stream::iter(begun)
+        .map(|id| {
+            let app = &app;
+            async move { replay_named(app, &id).await }
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    wake(&app);
+    let examined = results.len();
+    let mut count = 0;
+    for done in results {
+        count += usize::from(done?);
+    }
+    Ok((StatusCode::ACCEPTED, Json(Replayed { count, more: more || examined < total })))
+}
+
+async fn replay_named(app: &App, id: &str) -> Result<bool, Problem> {
+    let Some(id) = WebhookId::parse(id) else { return Ok(false) };
+    Ok(matches!(replay(app, &id).await?, Replay::Done(_)))
+}
+
+async fn replay(app: &App, id: &WebhookId) -> Result<Replay, Problem> {
+    let now = app.clock.now();
+    let replay_id = app.ids.claim_id(now);
+    app.store.replay(id, &replay_id, now, Deadline::for_write()).await.map_err(storage)
+}
+
+fn wake(app: &App) {
+    app.dispatcher.iter().for_each(|dispatcher| dispatcher.wake());
+}
+
+/// What a bulk replay is about.
+#[derive(Debug)]
+struct Wanted {
+    state: MessageState,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    dry_run: bool,
+}
+
+impl Wanted {
+    fn parse(body: &[u8]) -> Result<Self, Problem> {
+        let fields = match json::top_level(body) {
+            Err(malformed) => return Err(Problem::new(Code::MalformedJson, malformed.to_string())),
+            Ok(TopLevel::Other) => return Err(Problem::fields(vec![fault("", "must be a JSON object")])),
+            Ok(TopLevel::Object(fields)) => fields,
+        };
+        let mut faults = Vec::new();
+        if fields.keys().any(|name| !FIELDS.contains(&name.as_str())) {
+            faults.push(fault("", "may have the fields state, from, to and dry_run alone"));
+        }
+        let state = value::<String>(&fields, "state", "must be dead, parked or delivered", &mut faults);
+        let state = state.as_deref().and_then(MessageState::parse).filter(|state| *state != MessageState::Pending);
+        if state.is_none() && faults.iter().all(|fault| fault.pointer != "/state") {
+            faults.push(fault("/state", "must be dead, parked or delivered"));
+        }
+        let mut time = |name: &str| {
+            const RULE: &str = "must be RFC 3339 with an offset, such as 2026-11-24T10:15:30Z";
+            let text = value::<String>(&fields, name, RULE, &mut faults)?;
+            let time = time::parse_rfc3339(&text);
+            if time.is_none() {
+                faults.push(fault(&format!("/{name}"), RULE));
+            }
+            time
+        };
+        let (from, to) = (time("from"), time("to"));
+        let dry_run = value::<bool>(&fields, "dry_run", "must be true or false", &mut faults).unwrap_or(false);
+        if state == Some(MessageState::Delivered) {
+            for (name, value) in [("from", from), ("to", to)] {
+                if value.is_none() && faults.iter().all(|fault| fault.pointer != format!("/{name}")) {
+                    faults.push(fault(
+                        &format!("/{name}"),
+                        "is required for delivered messages: say which ones ops lost",
+                    ));
+                }
+            }
+        }
+        match state {
+            Some(state) if faults.is_empty() => Ok(Self { state, from, to, dry_run }),
+            _ => Err(Problem::fields(faults)),
+        }
+    }
+}
+
+/// A field's value; absent and null are none, and another type is a fault.
+fn value<T: DeserializeOwned>(fields: &Members<'_>, name: &str, rule: &str, faults: &mut Vec<FieldError>) -> Option<T> {
+    let json = fields.get(name).map(|value| value.get()).filter(|json| *json != "null")?;
+    let value = serde_json::from_str(json).ok();
+    if value.is_none() {
+        faults.push(fault(&format!("/{name}"), rule));
+    }
+    value
+}
+
+fn fault(pointer: &str, detail: &str) -> FieldError {
+    FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }
+}
