@@ -5,12 +5,20 @@
 //! - [`Store::record_delivery`](crate::Store::record_delivery), [`Store::record_failure`](crate::Store::record_failure): what came of an attempt
 //! - [`Store::due`](crate::Store::due): what waits for its next attempt
 //! - [`Store::message`](crate::Store::message): what callers see
+//! - [`Store::messages`](crate::Store::messages), [`Store::activities`](crate::Store::activities): lists
+//! - [`Store::oldest_pending`](crate::Store::oldest_pending), [`Store::in_state`](crate::Store::in_state): what a drain and
+//!   a bulk replay go through
 
 mod accept;
+mod activity;
 mod lease;
+mod list;
 mod outcome;
 mod row;
+mod view;
 
 pub use accept::{Acceptance, NewMessage};
+pub use activity::{ActivityFilter, Entry};
 pub use lease::{Claim, Due, LEASE, Leased};
+pub use list::{MessageFilter, PendingRef};
 pub use outcome::{Failure, Recording, Then};
