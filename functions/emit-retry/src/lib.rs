@@ -3,10 +3,12 @@
 //!
 //! The way of an event: [`accept`] (reads it, makes it durable, answers) → [`dispatch`] (who works on what, and when)
 //! → [`sender`] (signs it and sends it once) → [`schedule`] (what comes next; pure) → `store::outbox` (remembers it).
+//! [`lists`] shows what is there and what happened.
 
 pub mod accept;
 pub mod config;
 pub mod dispatch;
+pub mod lists;
 pub mod schedule;
 pub mod sender;
 
@@ -18,8 +20,9 @@ use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
-use store::Store;
+use service::problem::Problem;
 use store::tables::OUTBOX;
+use store::{Store, StoreError};
 
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
@@ -55,7 +58,9 @@ pub fn app(app: App) -> Router {
     });
     let routes = Router::new()
         .route("/api/v1/events", post(accept::handle))
-        .route("/api/v1/outbox/{webhook_id}", get(accept::message))
+        .route("/api/v1/outbox", get(lists::messages))
+        .route("/api/v1/outbox/{webhook_id}", get(lists::message))
+        .route("/api/v1/activity", get(lists::activities))
         .with_state(app);
     http::wrap(NAME, routes, tokens, ready)
 }
@@ -83,4 +88,8 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let background = dispatcher.clone().map(Dispatcher::into_background);
     let router = app(App { config, store, clock, ids, dispatcher });
     Ok(Service { name: NAME, listen, router, background })
+}
+
+fn storage(error: StoreError) -> Problem {
+    Problem::storage(error.is_transient(), error)
 }
