@@ -1,23 +1,22 @@
-//! `POST /api/v1/events`: an event comes in, is durable, and is answered; and `GET /api/v1/outbox/{webhook_id}`.
+//! `POST /api/v1/events`: an event comes in, is durable, and is answered.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use contract::event::{Event, UnknownFields};
 use contract::id::WebhookId;
 use contract::json::MAX_BODY_BYTES;
-use contract::wire::{Accepted, Message, MessageState};
+use contract::wire::{Accepted, MessageState};
 use service::body;
 use service::problem::{Code, Problem};
-use service::query::Query;
+use store::Deadline;
 use store::outbox::{Acceptance, NewMessage};
-use store::{Deadline, StoreError};
 
-use crate::App;
 use crate::dispatch::Slot;
+use crate::{App, storage};
 
 const KEY_HEADER: &str = "idempotency-key";
 
@@ -94,24 +93,4 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
             "the header Idempotency-Key must be 1 to 255 visible ASCII characters without a comma, and stand once";
         Problem::new(Code::InvalidHeader, detail)
     })
-}
-
-/// One message, with its attempts.
-///
-/// # Errors
-/// 404; 503 when storage can't be reached.
-pub async fn message(
-    State(app): State<Arc<App>>,
-    RawQuery(query): RawQuery,
-    Path(id): Path<String>,
-) -> Result<Json<Message>, Problem> {
-    Query::parse(query.as_deref(), &[])?;
-    let none = || Problem::new(Code::NotFound, "there is no message with this id, or it is no longer kept");
-    let id = WebhookId::parse(&id).ok_or_else(none)?;
-    let message = app.store.message(&id, app.clock.now(), Deadline::for_page()).await.map_err(storage)?;
-    message.map(Json).ok_or_else(none)
-}
-
-pub(crate) fn storage(error: StoreError) -> Problem {
-    Problem::storage(error.is_transient(), error)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use contract::time;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use store::outbox::{Breaker, PendingRef, Take};
+use store::outbox::{Breaker, MessageRef, Take};
 use store::{Deadline, StoreError};
 
 use crate::breaker::{self, Ramp, Verdict};
@@ -26,7 +26,7 @@ pub(crate) struct Drain {
     since: Option<Timestamp>,
     ramp: Ramp,
     /// The next ones,
-    next: VecDeque<PendingRef>,
+    next: VecDeque<MessageRef>,
     /// and after which of them to read on.
     after: Option<String>,
     is_at_end: bool,
@@ -61,7 +61,7 @@ impl Dispatcher {
         let Some(probe) = self.gate.begin_probe().await? else { return Ok(Duration::ZERO) };
         let turn = usize::try_from(probe.failed_before).unwrap_or(0) % oldest.len();
         let (before, from) = oldest.split_at(turn);
-        for PendingRef { webhook_id, .. } in from.iter().chain(before) {
+        for MessageRef { webhook_id, .. } in from.iter().chain(before) {
             if let Some(leased) = self.claim(webhook_id, slot.claim(), Take::Waiting).await {
                 slot.deliver(leased, Some(probe));
                 return Ok(self.longest_pause);
@@ -98,7 +98,7 @@ impl Dispatcher {
     }
 
     /// The next of what was accepted until the endpoint came back; none when that was all.
-    async fn next_of_backlog(&self, count: usize, since: Timestamp) -> Result<Vec<PendingRef>, StoreError> {
+    async fn next_of_backlog(&self, count: usize, since: Timestamp) -> Result<Vec<MessageRef>, StoreError> {
         let after = {
             let drain = self.drain();
             (drain.next.len() < count && !drain.is_at_end).then(|| drain.after.clone())

@@ -7,7 +7,8 @@
 //!
 //! Where the endpoint is down: [`breaker`] (the rules; pure) → [`gate`] (what this process knows, and shares) → `drain`
 //! (probes, and the backlog). [`invoked`] does the same work within a Lambda's invocation. For people: [`activity`] (what
-//! they are told), [`replay`] (what they have sent again).
+//! they are told), [`replay`] (what they have sent again), [`lists`] (what
+//! is there).
 
 pub mod accept;
 pub mod activity;
@@ -18,6 +19,7 @@ pub mod dispatch;
 mod drain;
 pub mod gate;
 pub mod invoked;
+pub mod lists;
 pub mod replay;
 pub mod schedule;
 pub mod sender;
@@ -31,8 +33,9 @@ use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
 use service::http::{self, ReadyCheck};
-use store::Store;
+use service::problem::Problem;
 use store::tables::OUTBOX;
+use store::{Store, StoreError};
 
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Setup};
@@ -71,9 +74,11 @@ pub fn app(app: App) -> Router {
     });
     let routes = Router::new()
         .route("/api/v1/events", post(accept::handle))
+        .route("/api/v1/outbox", get(lists::messages))
         .route("/api/v1/outbox/replay", post(replay::many))
-        .route("/api/v1/outbox/{webhook_id}", get(accept::message))
+        .route("/api/v1/outbox/{webhook_id}", get(lists::message))
         .route("/api/v1/outbox/{webhook_id}/replay", post(replay::one))
+        .route("/api/v1/activity", get(lists::activities))
         .with_state(app);
     http::wrap(NAME, routes, tokens, ready)
 }
@@ -103,4 +108,8 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let background = dispatcher.clone().map(Dispatcher::into_background);
     let router = app(App { config, store, clock, ids, dispatcher });
     Ok(Service { name: NAME, listen, router, background })
+}
+
+fn storage(error: StoreError) -> Problem {
+    Problem::storage(error.is_transient(), error)
 }

@@ -19,11 +19,10 @@ use service::body;
 use service::problem::{Code, Problem};
 use service::query::Query;
 use store::Deadline;
-use store::outbox::Replay;
+use store::outbox::{MessageRef, Replay};
 use tokio::time::Instant;
 
-use crate::App;
-use crate::accept::storage;
+use crate::{App, storage};
 
 /// One call replays at most so many (contract §5).
 const MOST: usize = 1_000;
@@ -72,33 +71,48 @@ pub async fn many(State(app): State<Arc<App>>, request: Request) -> Result<(Stat
     let wanted = Wanted::parse(&body)?;
     let now = app.clock.now();
     let found = app.store.in_state(wanted.state, wanted.from, wanted.to, MOST, now, Deadline::for_page()).await;
-    let (ids, more) = found.map_err(storage)?;
-    if wanted.dry_run {
-        return Ok((StatusCode::OK, Json(Replayed { count: ids.len(), more })));
+    let (messages, mut rest_from) = found.map_err(storage)?;
+    let mut count = messages.len();
+    if !wanted.dry_run {
+        let end = Instant::now() + TIME_LIMIT;
+        let mut done = stream::iter(messages).map(|message| replay_before(end, &app, message)).buffered(AT_ONCE);
+        count = 0;
+        while let Some(outcome) = done.next().await {
+            match outcome? {
+                Outcome::Replayed => count += 1,
+                Outcome::Overtaken => {}
+                Outcome::NotBegun(accepted_at) => {
+                    rest_from = Some(accepted_at);
+                    break;
+                }
+            }
+        }
+        drop(done);
+        wake(&app);
     }
-    let end = Instant::now() + TIME_LIMIT;
-    let total = ids.len();
-    let begun = ids.into_iter().take_while(|_| Instant::now() < end);
-    let results: Vec<_> = stream::iter(begun)
-        .map(|id| {
-            let app = &app;
-            async move { replay_named(app, &id).await }
-        })
-        .buffered(AT_ONCE)
-        .collect()
-        .await;
-    wake(&app);
-    let examined = results.len();
-    let mut count = 0;
-    for done in results {
-        count += usize::from(done?);
-    }
-    Ok((StatusCode::ACCEPTED, Json(Replayed { count, more: more || examined < total })))
+    let more = rest_from.is_some();
+    // What is delivered again is found again, so the caller has to say where to go on; the others are no longer found.
+    let next_from = rest_from.filter(|_| wanted.state == MessageState::Delivered);
+    let status = if wanted.dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(Replayed { count, more, next_from })))
 }
 
-async fn replay_named(app: &App, id: &str) -> Result<bool, Problem> {
-    let Some(id) = WebhookId::parse(id) else { return Ok(false) };
-    Ok(matches!(replay(app, &id).await?, Replay::Done(_)))
+/// What became of one of many.
+enum Outcome {
+    Replayed,
+    /// Someone else replayed it, or it is no longer kept.
+    Overtaken,
+    /// The time was over; when it was accepted.
+    NotBegun(String),
+}
+
+async fn replay_before(end: Instant, app: &App, message: MessageRef) -> Result<Outcome, Problem> {
+    if Instant::now() >= end {
+        return Ok(Outcome::NotBegun(message.accepted_at().to_owned()));
+    }
+    let Some(id) = WebhookId::parse(&message.webhook_id) else { return Ok(Outcome::Overtaken) };
+    let is_done = matches!(replay(app, &id).await?, Replay::Done(_));
+    Ok(if is_done { Outcome::Replayed } else { Outcome::Overtaken })
 }
 
 async fn replay(app: &App, id: &WebhookId) -> Result<Replay, Problem> {

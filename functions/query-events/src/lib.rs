@@ -16,7 +16,7 @@ use service::http::{self, ReadyCheck};
 use service::problem::Problem;
 use store::pages::{PageError, PageRequest};
 use store::tables::WEBHOOK_EVENTS;
-use store::{Deadline, Store, StoreError};
+use store::{Store, StoreError};
 
 use crate::config::Config;
 
@@ -37,12 +37,7 @@ pub struct App {
 impl App {
     /// How a page is asked for, from the parameters that every list has.
     fn page_request<'a>(&self, query: &'a service::query::Query) -> Result<PageRequest<'a>, Problem> {
-        Ok(PageRequest {
-            limit: query.limit()?,
-            cursor: query.text("cursor"),
-            now: self.clock.now(),
-            deadline: Deadline::for_page(),
-        })
+        Ok(PageRequest::new(query.limit()?, query.text("cursor"), self.clock.now()))
     }
 }
 

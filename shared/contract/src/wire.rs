@@ -239,12 +239,16 @@ pub struct MessageSummary {
 }
 
 /// What a bulk replay did, or would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replayed {
     /// How many messages were replayed, or would be.
     pub count: usize,
-    /// Whether the same call again would find more.
+    /// Whether there are more.
     pub more: bool,
+    /// The `from` of the next call, where there are more delivered ones: those are found again once they are delivered again.
+    /// Left out otherwise, for the same call goes on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_from: Option<String>,
 }
 
 /// How much an activity entry matters.

@@ -18,6 +18,7 @@ pub mod events;
 mod item;
 pub mod outbox;
 pub mod pages;
+mod rows;
 pub mod tables;
 pub mod tickets;
 mod walk;

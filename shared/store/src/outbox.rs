@@ -9,6 +9,9 @@
 //!   can't be read rests
 //! - [`Breaker`], [`Store::change_breaker`](crate::Store::change_breaker): what all processes know of the endpoint
 //! - [`Entry`]: what people are told, in one write with the change that it tells of
+//! - [`Store::messages`](crate::Store::messages), [`Store::activities`](crate::Store::activities): lists
+//! - [`Store::oldest_pending`](crate::Store::oldest_pending), [`Store::in_state`](crate::Store::in_state): what a drain and
+//!   a bulk replay go through
 
 mod accept;
 mod activity;
@@ -19,11 +22,12 @@ mod list;
 mod outcome;
 mod replay;
 mod row;
+mod view;
 
 pub use accept::{Acceptance, NewMessage};
-pub use activity::Entry;
+pub use activity::{ActivityFilter, Entry};
 pub use breaker::{Breaker, Phase};
 pub use lease::{Claim, Due, LEASE, Leased, Take};
-pub use list::PendingRef;
+pub use list::{MessageFilter, MessageRef};
 pub use outcome::{Failure, Recording, Then};
 pub use replay::Replay;

@@ -3,15 +3,12 @@
 use std::collections::VecDeque;
 
 use futures_util::future::try_join_all;
-use uuid::Uuid;
 
 use crate::client::{Deadline, Store, call};
 use crate::error::StoreError;
 use crate::item::{Item, s, text};
 use crate::tables::KEY;
 
-/// A page examines at most this many items (contract §4).
-pub(crate) const MAX_ITEMS: usize = 1_000;
 /// A query asks for its share of what is wanted at first, and then for twice as many as the one before, up to this.
 const LARGEST_CHUNK: usize = 100;
 
@@ -25,19 +22,21 @@ pub enum Order {
     Descending,
 }
 
-/// The ids that a walk is about, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    pub(crate) low: u128,
-    pub(crate) high: u128,
+/// Which indexes of a table are walked: those sorted by this text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) table: &'a str,
+    /// The attribute that they are sorted by; no two items have the same.
+    pub(crate) range: &'static str,
 }
 
-impl Bounds {
-    /// What both have in common; none when that is nothing.
-    pub(crate) fn and(self, other: Self) -> Option<Self> {
-        let both = Self { low: self.low.max(other.low), high: self.high.min(other.high) };
-        (both.low <= both.high).then_some(both)
-    }
+/// What a walk is about: the texts that its indexes are sorted by, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) low: String,
+    pub(crate) high: String,
+    /// The end that is not included after all: where the walk before this one stopped.
+    pub(crate) but: Option<String>,
 }
 
 /// One partition of an index.
@@ -58,18 +57,37 @@ pub(crate) enum End {
     Budget,
 }
 
+/// One item that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) key: String,
+    /// The text by which it is sorted.
+    pub(crate) position: String,
+}
+
+/// How much a walk may find and read, and by when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    /// It ends when it has found this many.
+    pub(crate) wanted: usize,
+    /// It reads at most this many items of its indexes.
+    pub(crate) reads: usize,
+    pub(crate) deadline: Deadline,
+}
+
 /// A walk under way.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
     store: &'a Store,
+    source: Source<'a>,
     deadline: Deadline,
     order: Order,
     wanted: usize,
     reads_left: usize,
-    /// What was found: keys and ids, in order.
-    pub(crate) found: Vec<(String, u128)>,
-    /// The last id that was examined.
-    pub(crate) position: Option<u128>,
+    /// What was found, in order.
+    pub(crate) found: Vec<Found>,
+    /// The text by which the last item that was examined is sorted.
+    pub(crate) position: Option<String>,
 }
 
 /// What is known of one partition.
@@ -86,21 +104,23 @@ impl Head {
         self.chunk > 0 && self.last_key.is_none()
     }
 
-    fn id(&self) -> Option<u128> {
-        self.buffer.front().map(id_of)
+    /// The text by which its next item is sorted.
+    fn first(&self, range: &str) -> Option<&str> {
+        self.buffer.front().map(|item| text(item, range).unwrap_or_default())
     }
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(store: &'a Store, order: Order, wanted: usize, deadline: Deadline) -> Self {
-        Self { store, deadline, order, wanted, reads_left: MAX_ITEMS, found: Vec::new(), position: None }
+    pub(crate) fn new(store: &'a Store, source: Source<'a>, order: Order, budget: Budget) -> Self {
+        let Budget { wanted, reads, deadline } = budget;
+        Self { store, source, deadline, order, wanted, reads_left: reads, found: Vec::new(), position: None }
     }
 
-    /// Walks a group of partitions, merged by id. Only what `matches` is found; all that is seen is examined.
+    /// Walks a group of partitions, merged in order. Only what `matches` is found; all that is seen is examined.
     pub(crate) async fn group(
         &mut self,
         partitions: &[Partition],
-        bounds: Bounds,
+        bounds: &Bounds,
         matches: &(dyn Fn(&Item) -> bool + Sync),
     ) -> Result<End, StoreError> {
         let mut heads: Vec<Head> = partitions.iter().map(|_| Head::default()).collect();
@@ -108,16 +128,18 @@ impl<'a> Walk<'a> {
             if !self.refill(partitions, &mut heads, bounds).await? {
                 return Ok(End::Budget);
             }
-            let ids = heads.iter().enumerate().filter_map(|(place, head)| head.id().map(|id| (id, place)));
+            let range = self.source.range;
+            let firsts = heads.iter().enumerate().filter_map(|(place, head)| Some((head.first(range)?, place)));
             let next = match self.order {
-                Order::Ascending => ids.min(),
-                Order::Descending => ids.max(),
+                Order::Ascending => firsts.min(),
+                Order::Descending => firsts.max(),
             };
-            let Some((id, place)) = next else { return Ok(End::Exhausted) };
+            let Some((position, place)) = next else { return Ok(End::Exhausted) };
+            let position = position.to_owned();
             let Some(item) = heads[place].buffer.pop_front() else { return Ok(End::Exhausted) };
-            self.position = Some(id);
-            if matches(&item) {
-                self.found.push((text(&item, KEY).unwrap_or_default().to_owned(), id));
+            self.position = Some(position.clone());
+            if bounds.but.as_ref() != Some(&position) && matches(&item) {
+                self.found.push(Found { key: text(&item, KEY).unwrap_or_default().to_owned(), position });
                 if self.found.len() == self.wanted {
                     return Ok(End::Found);
                 }
@@ -125,12 +147,21 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The keys of the first `limit` that were found, and where the next page goes on: after those where more were
+    /// found, and else at `more_from`.
+    pub(crate) fn cut(mut self, limit: usize, more_from: Option<String>) -> (Vec<String>, Option<String>) {
+        let more = self.found.len() > limit;
+        self.found.truncate(limit);
+        let more_from = if more { self.found.last().map(|found| found.position.clone()) } else { more_from };
+        (self.found.into_iter().map(|found| found.key).collect(), more_from)
+    }
+
     /// Reads on where nothing is in store; false when that would be more than may be read.
     async fn refill(
         &mut self,
         partitions: &[Partition],
         heads: &mut [Head],
-        bounds: Bounds,
+        bounds: &Bounds,
     ) -> Result<bool, StoreError> {
         let empty: Vec<usize> =
             (0..heads.len()).filter(|&place| heads[place].buffer.is_empty() && !heads[place].is_at_end()).collect();
@@ -168,21 +199,22 @@ impl<'a> Walk<'a> {
         &self,
         partition: &Partition,
         start: Option<Item>,
-        bounds: Bounds,
+        bounds: &Bounds,
         limit: usize,
     ) -> Result<(Vec<Item>, Option<Item>), StoreError> {
-        let table = &self.store.events_table;
+        let Source { table, range } = self.source;
         let request = self
             .store
             .client
             .query()
             .table_name(table)
             .index_name(partition.index)
-            .key_condition_expression("#key = :key AND event_id BETWEEN :low AND :high")
+            .key_condition_expression("#key = :key AND #range BETWEEN :low AND :high")
             .expression_attribute_names("#key", partition.index)
+            .expression_attribute_names("#range", range)
             .expression_attribute_values(":key", s(&partition.key))
-            .expression_attribute_values(":low", s(id_text(bounds.low)))
-            .expression_attribute_values(":high", s(id_text(bounds.high)))
+            .expression_attribute_values(":low", s(&bounds.low))
+            .expression_attribute_values(":high", s(&bounds.high))
             .scan_index_forward(self.order == Order::Ascending)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .set_exclusive_start_key(start);
@@ -190,14 +222,4 @@ impl<'a> Walk<'a> {
         tracing::trace!(index = partition.index, scanned = output.scanned_count, "queried");
         Ok((output.items.unwrap_or_default(), output.last_evaluated_key.filter(|key| !key.is_empty())))
     }
-}
-
-/// An id's number: it sorts as the id's text does.
-fn id_of(item: &Item) -> u128 {
-    text(item, "event_id").and_then(|id| Uuid::parse_str(id).ok()).map_or(0, |id| id.as_u128())
-}
-
-/// A number's text, which sorts as the number does.
-fn id_text(id: u128) -> String {
-    Uuid::from_u128(id).hyphenated().to_string()
 }

@@ -12,9 +12,10 @@ use sha2::{Digest, Sha256};
 use crate::client::{Deadline, Store, call_keeping};
 use crate::error::StoreError;
 use crate::events::is_expired;
-use crate::item::{n, read, text, write};
+use crate::item::{n, text, write};
 use crate::outbox::lease::{Claim, Leased};
 use crate::outbox::row::{OutboxRow, VERSION, accepted_key, due_key, leased_key, session_key, state_key};
+use crate::outbox::view::{is_message, message_of};
 
 /// A message to take in.
 #[derive(Debug, Clone, Copy)]
@@ -84,19 +85,21 @@ impl Store {
         }
     }
 
-    /// One message with its attempts, if it is there and has not expired.
+    /// One message with its attempts, if it is there and has not expired. What can't be read of it is left empty.
     ///
     /// # Errors
-    /// When storage can't be reached, or the row is damaged.
+    /// When storage can't be reached.
     pub async fn message(
         &self,
         id: &WebhookId,
         now: Timestamp,
         deadline: Deadline,
     ) -> Result<Option<Message>, StoreError> {
+        if !is_message(id.as_str()) {
+            return Ok(None);
+        }
         let item = self.get(&self.outbox_table, id.as_str(), deadline).await?;
-        let item = item.filter(|item| !is_expired(item, now));
-        item.map(|item| read::<OutboxRow>(item)?.into_message()).transpose()
+        Ok(item.filter(|item| !is_expired(item, now)).as_ref().map(message_of))
     }
 }
 
