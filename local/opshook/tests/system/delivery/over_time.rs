@@ -65,7 +65,8 @@ async fn after_a_restart_delivery_goes_on_where_it_was() {
     let schedule = "1s,3s,1s";
     let first = emit(&engine, &ops.url(), schedule).await;
     let mut ids = Vec::new();
-    for session in ["a", "b", "c", "d", "e"] {
+    // Five that fail in a row would count as an endpoint that is down.
+    for session in ["a", "b", "c", "d"] {
         ids.push(accept(&first, session).await);
     }
     for id in &ids {
