@@ -66,7 +66,7 @@ impl ActivityRow {
             at,
             expires_at: entry.at.as_second().saturating_add(KEPT_DAYS * 86_400),
             webhook_id: entry.webhook_id.clone(),
-            session_key: session_id.as_deref().map(|session| session_key(session)),
+            session_key: session_id.as_deref().map(session_key),
             session_id,
             state_key: sharded("activity", shard(id)),
             accepted_key: accepted_key(id, at),
