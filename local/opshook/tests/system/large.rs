@@ -2,122 +2,65 @@
 //!
 //! The table has 20,000 records here; `OPSHOOK_TEST_RECORDS=200000` makes it as large as the promise says.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
 use contract::event::{Domain, EventName, SessionId};
-use dynoxide::{AttributeValue, Database, ImportOptions, Item};
+use dynoxide::{AttributeValue, ImportOptions, Item};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::pages::{Order, PageRequest, RecordFilter};
 use store::{Deadline, Store};
 
+use crate::counting::{Counting, Tables};
 use crate::harness::{Server, account_created, deliver_to, settings, store};
 
 /// Time between two records: some 2,000 a day.
 const STEP_MS: i64 = 43_210;
 const PER_IMPORT: usize = 5_000;
 
-/// An engine without a socket of its own, behind a server that counts what it reads.
-struct Counting {
-    db: Database,
-    items: AtomicUsize,
-    operations: AtomicUsize,
-}
-
-async fn operation(State(counting): State<Arc<Counting>>, headers: HeaderMap, body: String) -> impl IntoResponse {
-    let target = headers["x-amz-target"].to_str().unwrap().to_owned();
-    let shared = Arc::clone(&counting);
-    let asked = target.clone();
-    let (status, json) = tokio::task::spawn_blocking(move || engine::answer(&shared.db, &asked, &body)).await.unwrap();
-    counting.count(&target, &json);
-    (StatusCode::from_u16(status).unwrap(), [("content-type", "application/x-amz-json-1.0")], json)
-}
-
-impl Counting {
-    /// Adds up what an answer says was read. A scan would say so too.
-    fn count(&self, target: &str, json: &str) {
-        let answer: Value = serde_json::from_str(json).unwrap();
-        let items = match target.split_once('.').unwrap().1 {
-            "Query" | "Scan" => answer["ScannedCount"].as_u64().unwrap(),
-            "BatchGetItem" => {
-                let tables = answer["Responses"].as_object().unwrap().values();
-                tables.map(|items| u64::try_from(items.as_array().unwrap().len()).unwrap()).sum()
-            }
-            "GetItem" => 1,
-            _ => 0,
-        };
-        self.items.fetch_add(usize::try_from(items).unwrap(), Ordering::Relaxed);
-        self.operations.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn operation(&self, name: &str, body: &Value) -> Value {
-        let (status, json) = engine::answer(&self.db, &format!("DynamoDB_20120810.{name}"), &body.to_string());
-        assert_eq!(status, 200, "{json}");
-        serde_json::from_str(&json).unwrap()
-    }
-}
-
 /// A table of event records: a quarter of them has the same session and domain, a quarter no session, a quarter no
 /// domain.
 struct Table {
-    counting: Arc<Counting>,
+    counting: Counting,
     store: Store,
     end_ms: i64,
-    server: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
 }
 
 impl Table {
     async fn with(records: usize) -> Self {
-        let db = Database::memory().unwrap();
-        let counting = Arc::new(Counting { db, items: AtomicUsize::new(0), operations: AtomicUsize::new(0) });
-        let router = axum::Router::new().route("/", axum::routing::post(operation)).with_state(Arc::clone(&counting));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let store = store(&settings(addr, &[])).await;
+        let counting = Counting::start().await;
+        let store = store(&settings(counting.addr, &[])).await;
         store.create_tables(store::tables::ALL).await.unwrap();
-        let template = template(addr, &counting).await;
+        let template = template(&counting).await;
         let end_ms = Timestamp::now().as_millisecond();
         let first_ms = end_ms - i64::try_from(records).unwrap() * STEP_MS;
         let started = std::time::Instant::now();
-        let shared = Arc::clone(&counting);
-        tokio::task::spawn_blocking(move || fill(&shared, &template, first_ms, records)).await.unwrap();
+        let tables = Arc::clone(&counting.tables);
+        tokio::task::spawn_blocking(move || fill(&tables, &template, first_ms, records)).await.unwrap();
         println!("{records} records filled in {:?}", started.elapsed());
-        Self { counting, store, end_ms, server }
+        Self { counting, store, end_ms }
     }
 
     /// A page of 50: how many items the engine read for it, how many operations there were, and how many it shows.
     async fn page(&self, filter: &RecordFilter, cursor: Option<&str>) -> (usize, usize, usize, Option<String>) {
-        self.counting.items.store(0, Ordering::Relaxed);
-        self.counting.operations.store(0, Ordering::Relaxed);
+        self.counting.tables.reset();
         let now = Timestamp::from_millisecond(self.end_ms).unwrap();
         let deadline = Deadline::within(std::time::Duration::from_secs(30));
         let page = self.store.records(filter, PageRequest { limit: 50, cursor, now, deadline }).await.unwrap();
-        let read = self.counting.items.load(Ordering::Relaxed);
-        (read, self.counting.operations.load(Ordering::Relaxed), page.items.len(), page.next_cursor)
+        let (items, operations) = self.counting.tables.read();
+        (items, operations, page.items.len(), page.next_cursor)
     }
 }
 
 /// A row that receive wrote: the others are made after it.
-async fn template(engine: SocketAddr, counting: &Counting) -> Item {
-    let receive = Server::receive(settings(engine, &[("TICKET_EVENTS", "other.event")])).await;
+async fn template(counting: &Counting) -> Item {
+    let receive = Server::receive(settings(counting.addr, &[("TICKET_EVENTS", "other.event")])).await;
     let reply = deliver_to(receive.addr, &account_created("a-session", "a.example")).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     receive.stop().await;
     let id = reply.body["event_id"].as_str().unwrap().to_owned();
     let key = json!({"TableName": "opshook_webhook_events", "Key": {"pk": {"S": id}}});
-    let row: Item = serde_json::from_value(counting.operation("GetItem", &key)["Item"].take()).unwrap();
+    let row: Item = serde_json::from_value(counting.tables.operation("GetItem", &key)["Item"].take()).unwrap();
     // If the store writes its keys in another way by now, the fill below has to follow.
     let mut again = row.clone();
     set_keys(&mut again, &id, "a-session", "a.example");
@@ -155,7 +98,7 @@ fn id_at(ms: i64, random: &mut fastrand::Rng) -> String {
     format!("{}-{}-7{a:03x}-{b:04x}-{c:012x}", &time[..8], &time[8..])
 }
 
-fn fill(counting: &Counting, template: &Item, first_ms: i64, records: usize) {
+fn fill(tables: &Tables, template: &Item, first_ms: i64, records: usize) {
     let mut random = fastrand::Rng::with_seed(9);
     let mut ms = first_ms;
     let numbers: Vec<usize> = (0..records).collect();
@@ -172,10 +115,10 @@ fn fill(counting: &Counting, template: &Item, first_ms: i64, records: usize) {
             ms += STEP_MS;
             row
         });
-        counting.db.import_items("opshook_webhook_events", rows.collect(), ImportOptions::default()).unwrap();
+        tables.db.import_items("opshook_webhook_events", rows.collect(), ImportOptions::default()).unwrap();
     }
     let note = json!({"pk": {"S": "first_day"}, "day": {"S": day(first_ms)}});
-    counting.operation("PutItem", &json!({"TableName": "opshook_webhook_events", "Item": note}));
+    tables.operation("PutItem", &json!({"TableName": "opshook_webhook_events", "Item": note}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

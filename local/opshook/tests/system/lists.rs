@@ -7,7 +7,6 @@ mod over_time;
 mod paging;
 mod tickets;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -22,6 +21,7 @@ use service::host::Service;
 use crate::harness::{
     EVENTS, ONBOARD, Reply, Server, TOKEN, call, engine, environment, new_id, post, settings, signed_at, store,
 };
+use crate::paged::{Paged, names};
 
 /// Query parameters, and the places of what they should show.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a [usize]);
@@ -130,38 +130,15 @@ impl Desk {
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Reply {
-        self.call(reqwest::Method::GET, path, query, "").await
+        Paged(self.query.addr).get(path, query).await
     }
 
-    /// A page: its items, and where the next one goes on.
     async fn page(&self, path: &str, query: &[(&str, &str)]) -> (Vec<Value>, Option<String>) {
-        let reply = self.get(path, query).await;
-        assert_eq!(reply.status, 200, "{query:?}: {reply:?}");
-        assert_eq!(names(&reply.body), BTreeSet::from(["items", "next_cursor"]));
-        let cursor = &reply.body["next_cursor"];
-        assert!(cursor.is_null() || cursor.as_str().is_some_and(|text| !text.is_empty()), "{cursor}");
-        (reply.body["items"].as_array().unwrap().clone(), cursor.as_str().map(str::to_owned))
+        Paged(self.query.addr).page(path, query).await
     }
 
-    /// All items of a list with the limits that `limit` gives, and how many pages it took; panics past 500 pages.
-    async fn pages(&self, path: &str, query: &[(&str, &str)], mut limit: impl FnMut() -> usize) -> (Vec<Value>, usize) {
-        let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
-        for pages in 1..=500 {
-            let limit = limit();
-            let limit_text = limit.to_string();
-            let mut query = query.to_vec();
-            query.push(("limit", &limit_text));
-            query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-            let (page, next) = self.page(path, &query).await;
-            assert!(page.len() <= limit, "{} items of {limit}", page.len());
-            items.extend(page);
-            match next {
-                Some(next) => assert_ne!(cursor.replace(next), cursor, "the list stands still"),
-                None => return (items, pages),
-            }
-        }
-        panic!("the list does not end: {query:?}");
+    async fn pages(&self, path: &str, query: &[(&str, &str)], limit: impl FnMut() -> usize) -> (Vec<Value>, usize) {
+        Paged(self.query.addr).pages(path, query, limit).await
     }
 
     /// The ids of the event records that a list shows.
@@ -172,10 +149,6 @@ impl Desk {
 
 fn ids(items: &[Value]) -> Vec<String> {
     items.iter().map(|item| item["event_id"].as_str().unwrap().to_owned()).collect()
-}
-
-fn names(value: &Value) -> BTreeSet<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
 /// The body of an event; what is empty is left out.

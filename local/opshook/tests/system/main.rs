@@ -5,6 +5,7 @@
 mod bad_input;
 mod bad_requests;
 mod browser;
+mod counting;
 mod crash;
 mod delivery;
 mod faults;
@@ -14,6 +15,8 @@ mod lists;
 mod once;
 mod ops;
 mod outage;
+mod outbox_lists;
+mod paged;
 mod parity;
 mod path;
 mod peers;
