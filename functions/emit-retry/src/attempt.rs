@@ -24,15 +24,17 @@ const LEAST_TIME_TO_RECORD: Duration = Duration::from_secs(2);
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
-    /// Sends a message once and records what came of it; then the endpoint's breaker learns of it.
-    pub(crate) async fn attempt(&self, leased: &Leased, probe: Option<&Probe>) {
+    /// Sends a message once and records what came of it; then the endpoint's breaker learns of it. True when it is delivered
+    /// and that is recorded.
+    pub(crate) async fn attempt(&self, leased: &Leased, probe: Option<&Probe>) -> bool {
         let webhook_id = leased.webhook_id.as_str();
         let Some(id) = WebhookId::parse(webhook_id) else {
-            return self.set_aside(webhook_id, "its id can't be sent").await;
+            self.set_aside(webhook_id, "its id can't be sent").await;
+            return false;
         };
         if leased.claim.left() < LEAST_LEASE {
             tracing::info!(webhook_id, "the lease is too short by now; the message is taken up again");
-            return;
+            return false;
         }
         let sent = self.sender.send(&id, &leased.body, self.clock.now()).await;
         let next = if leased.is_scheduled && probe.is_none() {
@@ -41,7 +43,9 @@ impl Dispatcher {
             schedule::unscheduled(sent.answer)
         };
         tell(leased, &sent.attempt, next, probe.is_some());
-        match self.record(leased, &sent, next).await {
+        let recorded = self.record(leased, &sent, next).await;
+        let is_delivered = next == Next::Done && recorded.is_ok();
+        match recorded {
             Ok(Recording::Done) => {}
             Ok(Recording::Overtaken) => tracing::info!(webhook_id, "the message was taken up by another meanwhile"),
             Err(error) => {
@@ -51,6 +55,7 @@ impl Dispatcher {
         }
         self.drain().note(breaker::verdict(sent.attempt.status));
         self.gate.learn(webhook_id, &sent, probe).await;
+        is_delivered
     }
 
     async fn record(&self, leased: &Leased, sent: &Sent, next: Next) -> Result<Recording, StoreError> {

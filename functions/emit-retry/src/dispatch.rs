@@ -62,6 +62,8 @@ pub struct Dispatcher {
     invocation: Mutex<Invocation>,
     attempts: Mutex<JoinSet<()>>,
     stopping: AtomicBool,
+    /// Whether there was more to do than there were free slots: then a slot that is free again is used at once.
+    is_hungry: AtomicBool,
     changed: Notify,
 }
 
@@ -86,9 +88,11 @@ impl Slot {
         while attempts.try_join_next().is_some() {}
         let own = Arc::clone(&dispatcher);
         attempts.spawn(async move {
-            own.attempt(&leased, probe.as_ref()).await;
+            let is_delivered = own.attempt(&leased, probe.as_ref()).await;
             drop(permit);
-            own.wake();
+            if !is_delivered || own.is_hungry.load(Ordering::Acquire) {
+                own.wake();
+            }
         });
     }
 }
@@ -112,6 +116,7 @@ impl Dispatcher {
             invocation: Mutex::default(),
             attempts: Mutex::default(),
             stopping: AtomicBool::new(false),
+            is_hungry: AtomicBool::new(true),
             changed: Notify::new(),
         }
     }
@@ -182,6 +187,7 @@ impl Dispatcher {
 
     /// Does what is to be done now, as far as there are free slots. Answers how long nothing is to be done after that.
     pub(crate) async fn step(self: &Arc<Self>) -> Duration {
+        self.is_hungry.store(true, Ordering::Release);
         let worked = match self.gate.look().await {
             Ok(seen) => match seen.phase {
                 Phase::Closed => self.sweep().await,
@@ -216,6 +222,7 @@ impl Dispatcher {
                 slot.deliver(leased, None);
             }
         }
+        self.is_hungry.store(all == free, Ordering::Release);
         let until_next = due.next_at.map_or(self.longest_pause, |at| wait_until(at, now));
         Ok(if all == free { Duration::ZERO } else { until_next })
     }
