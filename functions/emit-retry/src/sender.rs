@@ -1,11 +1,8 @@
 //! Signs a message and sends it, once.
 
 use std::error::Error;
-use std::fmt;
-use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use axum::http::{Method, Request, Response, StatusCode, Uri};
 use contract::id::WebhookId;
@@ -13,18 +10,11 @@ use contract::signature::{ID_HEADER, SIGNATURE_HEADER, Secrets, TIMESTAMP_HEADER
 use contract::time;
 use contract::wire::Attempt;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_client::{Client, Incoming, RootCertStore, native_roots};
 use jiff::{SignedDuration, Timestamp};
-use rustls::{ClientConfig, RootCertStore};
 use service::settings::SettingsError;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
-use url::Url;
 
 use crate::config::Endpoint;
 use crate::schedule::Answer;
@@ -35,14 +25,11 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 const KEPT_ANSWER_BYTES: usize = 1_024;
 /// The rest of an answer to a success is read for this long, for then the connection can be used again.
 const SUCCESS_REST_LIMIT: Duration = Duration::from_millis(100);
-/// Below the 10 s after which a server like ours closes an idle connection.
-const IDLE_LIMIT: Duration = Duration::from_secs(5);
-
-type Exchange = Pin<Box<dyn Future<Output = Result<Response<Incoming>, client::legacy::Error>> + Send>>;
 
 /// Sends messages to one endpoint. Redirects are not followed, and no proxy is used.
+#[derive(Debug)]
 pub struct Sender {
-    exchange: Box<dyn Fn(Request<Full<Bytes>>) -> Exchange + Send + Sync>,
+    client: Client,
     uri: Uri,
     secrets: Secrets,
 }
@@ -60,12 +47,6 @@ pub struct Sent {
     pub clock_ahead: Option<SignedDuration>,
 }
 
-impl fmt::Debug for Sender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sender")
-    }
-}
-
 impl Sender {
     /// A sender to `endpoint`.
     ///
@@ -73,35 +54,25 @@ impl Sender {
     /// Where an https endpoint can't be checked, for this host has no certificate authorities.
     pub fn new(endpoint: &Endpoint) -> Result<Self, SettingsError> {
         let fault = |fault: &str| SettingsError::of("OPS_WEBHOOK_URL", fault);
-        let provider = rustls::crypto::ring::default_provider().into();
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| fault("is https, and TLS can't be used in this build"))?
-            .with_root_certificates(roots(&endpoint.url).map_err(fault)?)
-            .with_no_client_auth();
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        Self::by(endpoint, connector.wrap_connector(http))
+        let roots = match endpoint.url.scheme() {
+            "https" => native_roots(),
+            _ => RootCertStore::empty(),
+        };
+        if endpoint.url.scheme() == "https" && roots.is_empty() {
+            return Err(fault("is https, and this host has no certificate authorities: install them"));
+        }
+        let client = Client::new(roots, None).map_err(|_| fault("is https, and TLS can't be used in this build"))?;
+        Self::by(endpoint, client)
     }
 
-    /// A sender to `endpoint` over connections that `connector` makes.
+    /// A sender to `endpoint` by a given client.
     ///
     /// # Errors
     /// Where no request can have the endpoint's URL as its target.
-    pub fn by<C: Connect + Clone + Send + Sync + 'static>(
-        endpoint: &Endpoint,
-        connector: C,
-    ) -> Result<Self, SettingsError> {
+    pub fn by(endpoint: &Endpoint, client: Client) -> Result<Self, SettingsError> {
         let fault = "has a length or characters that no request can have in its target";
         let uri = endpoint.url.as_str().parse().map_err(|_| SettingsError::of("OPS_WEBHOOK_URL", fault))?;
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_LIMIT)
-            .build(connector);
-        let exchange = Box::new(move |request| Box::pin(client.request(request)) as Exchange);
-        Ok(Self { exchange, uri, secrets: endpoint.secrets.clone() })
+        Ok(Self { client, uri, secrets: endpoint.secrets.clone() })
     }
 
     /// A name of the endpoint that is the same in every process and tells nothing of its URL.
@@ -154,7 +125,7 @@ impl Sender {
             .header(SIGNATURE_HEADER, self.secrets.sign(id, seconds, body.as_bytes()))
             .body(Full::from(body.to_owned()))
             .map_err(|_| "the message can't be put into a request".to_owned())?;
-        (self.exchange)(request).await.map_err(|error| {
+        self.client.send(request).await.map_err(|error| {
             describe(if error.is_connect() { "can't connect" } else { "the exchange broke off" }, &error)
         })
     }
@@ -168,18 +139,6 @@ fn answer_of(status: StatusCode, retry_after: Option<Duration>) -> Answer {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Answer::Busy(retry_after),
         _ => Answer::Failed,
     }
-}
-
-/// Loading the host's authorities takes milliseconds of each start, and http needs none.
-fn roots(url: &Url) -> Result<RootCertStore, &'static str> {
-    let mut roots = RootCertStore::empty();
-    if url.scheme() == "https" {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err("is https, and this host has no certificate authorities: install them");
-        }
-    }
-    Ok(roots)
 }
 
 /// The first 1 KiB of an answer, or what has come of it when it breaks off or the time is over.

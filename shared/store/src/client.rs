@@ -12,11 +12,11 @@ use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region, SharedHttpClient};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use http_client::{Client as HttpClient, RootCertStore, native_roots};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::connector::Connector;
 use crate::error::{StoreError, from_sdk};
 
 /// A connection attempt may take this long.
@@ -68,6 +68,7 @@ pub struct StoreConfig {
     endpoint: Option<String>,
     region: String,
     credentials: Credentials,
+    http: HttpClient,
 }
 
 /// The settings that are missing or wrong, each with what would be right.
@@ -102,11 +103,16 @@ impl StoreConfig {
         let region = required("AWS_REGION", lookup("AWS_REGION").or_else(|| lookup("AWS_DEFAULT_REGION")));
         let id = required("AWS_ACCESS_KEY_ID", lookup("AWS_ACCESS_KEY_ID"));
         let secret = required("AWS_SECRET_ACCESS_KEY", lookup("AWS_SECRET_ACCESS_KEY"));
-        if !faults.is_empty() {
-            return Err(faults);
+        // Loading the roots for TLS takes milliseconds of each start, so a plain endpoint goes without.
+        let is_plain = url.as_deref().is_some_and(|url| url.starts_with("http://"));
+        let roots = if is_plain { RootCertStore::empty() } else { native_roots() };
+        let http = HttpClient::new(roots, Some(CONNECT_LIMIT));
+        if http.is_err() {
+            faults.push(("AWS_ENDPOINT_URL_DYNAMODB", "can't be reached by TLS with this build".to_owned()));
         }
+        let (Ok(http), true) = (http, faults.is_empty()) else { return Err(faults) };
         let credentials = Credentials::new(id, secret, lookup("AWS_SESSION_TOKEN"), None, "environment");
-        Ok(Self { table_prefix, endpoint: url, region, credentials })
+        Ok(Self { table_prefix, endpoint: url, region, credentials, http })
     }
 
     /// The endpoint's URL, where it is not Amazon's own.
@@ -134,8 +140,7 @@ pub struct Store {
 impl Store {
     /// Prepares a connection; nothing is sent yet.
     pub fn connect(config: &StoreConfig) -> Self {
-        let plain = config.endpoint.as_deref().is_some_and(|url| url.starts_with("http://"));
-        Self::connect_by(config, http_client(plain))
+        Self::connect_by(config, Connector::shared(config.http.clone()))
     }
 
     /// [`Store::connect`] over a given HTTP client.
@@ -174,15 +179,6 @@ impl Store {
 
     pub(crate) fn remember_first_day(&self, day: &str) {
         *self.first_day.lock().unwrap_or_else(PoisonError::into_inner) = Some(day.to_owned());
-    }
-}
-
-/// Loading the roots for TLS takes milliseconds of each start, so a plain endpoint goes without.
-fn http_client(plain: bool) -> SharedHttpClient {
-    if plain {
-        Builder::new().build_http()
-    } else {
-        Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
     }
 }
 

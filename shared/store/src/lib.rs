@@ -12,6 +12,7 @@
 //! condition fails, the old item says whether it is already ours.
 
 mod client;
+mod connector;
 mod cursor;
 mod error;
 pub mod events;
