@@ -28,8 +28,18 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Result<Res
     let (head, body) = request.into_parts();
     let body = body::read(body).await?;
     body::require_json(&head.headers)?;
-    let key = idempotency_key(&head.headers)?;
-    let event = Event::parse(&body, UnknownFields::Refuse)?;
+    let accepted = take(&app, &body, idempotency_key(&head.headers)?).await?;
+    let status = if accepted.webhook_id.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Json(accepted)).into_response())
+}
+
+/// Takes an event in, however it came. Its message is durable when this answers; while sending is disabled there is none.
+///
+/// # Errors
+/// 413, 400, 422; 503 when storage can't be reached.
+pub async fn take(app: &App, body: &[u8], key: Option<&str>) -> Result<Accepted, Problem> {
+    body::require_fits(body.len())?;
+    let event = Event::parse(body, UnknownFields::Refuse)?;
     let now = app.clock.now();
     let sent = event.to_body(now);
     if sent.len() > MAX_BODY_BYTES {
@@ -39,19 +49,19 @@ pub async fn handle(State(app): State<Arc<App>>, request: Request) -> Result<Res
         return Err(Problem::new(Code::PayloadTooLarge, detail));
     }
     if app.config.endpoint.is_none() {
-        return Ok(answer(StatusCode::OK, None, "disabled"));
+        return Ok(Accepted { webhook_id: None, state: "disabled".to_owned() });
     }
     let webhook_id = match key {
         Some(key) => WebhookId::from_idempotency_key(key),
         None => WebhookId::new(now, &app.ids),
     };
-    let message = NewMessage { webhook_id: &webhook_id, event: &event, body: &sent, request: &body, accepted_at: now };
+    let message = NewMessage { webhook_id: &webhook_id, event: &event, body: &sent, request: body, accepted_at: now };
     // A new id that is known already is our own write, whose answer was lost.
-    let state = match keep(&app, &message).await? {
+    let state = match keep(app, &message).await? {
         MessageState::Delivered if key.is_none() => MessageState::Pending,
         state => state,
     };
-    Ok(answer(StatusCode::ACCEPTED, Some(&webhook_id), state.as_str()))
+    Ok(Accepted { webhook_id: Some(webhook_id.to_string()), state: state.as_str().to_owned() })
 }
 
 /// Makes the message durable. Where the dispatcher has a free slot the message is leased to it from the start, and it
@@ -72,11 +82,6 @@ async fn keep(app: &App, message: &NewMessage<'_>) -> Result<MessageState, Probl
         Acceptance::Known(state) => Ok(state),
         Acceptance::Another => Err(Problem::idempotency_mismatch()),
     }
-}
-
-fn answer(status: StatusCode, webhook_id: Option<&WebhookId>, state: &str) -> Response {
-    let accepted = Accepted { webhook_id: webhook_id.map(ToString::to_string), state: state.to_owned() };
-    (status, Json(accepted)).into_response()
 }
 
 /// The key, where there is one: 1–255 visible ASCII characters without a comma, in a header that stands once.

@@ -54,7 +54,7 @@ impl Dispatcher {
             }
         }
         self.drain().note(breaker::verdict(sent.attempt.status));
-        self.gate.learn(webhook_id, &sent, probe).await;
+        self.until_the_end(self.gate.learn(webhook_id, &sent, probe)).await;
         is_delivered
     }
 
@@ -69,9 +69,12 @@ impl Dispatcher {
         };
         let entries = activity::of_attempt(leased, &sent.attempt, next, now);
         let failure = Failure { attempt: sent.attempt.clone(), then, entries };
-        // The lease bounds how long there is to try: after it, the message is taken up again anyhow.
-        let deadline = Deadline::within(leased.claim.left().max(LEAST_TIME_TO_RECORD));
-        self.store.record_failure(leased, &failure, deadline).await
+        self.store.record_failure(leased, &failure, self.time_to_record(leased)).await
+    }
+
+    /// The lease bounds how long there is to try: after it, the message is taken up again anyhow.
+    fn time_to_record(&self, leased: &Leased) -> Deadline {
+        Deadline::within(self.invocation().at_most(leased.claim.left().max(LEAST_TIME_TO_RECORD)))
     }
 
     /// A 2xx is a fact: it is recorded however long storage is away, for as long as this process has.
@@ -83,7 +86,7 @@ impl Dispatcher {
     ) -> Result<Recording, StoreError> {
         let days = self.delivery.retention_days;
         loop {
-            let deadline = Deadline::within(leased.claim.left().max(LEAST_TIME_TO_RECORD));
+            let deadline = self.time_to_record(leased);
             let recorded = self.store.record_delivery(leased, attempt, now, days, deadline).await;
             let again = matches!(&recorded, Err(error) if error.is_transient());
             if !again || self.invocation().ends_before(Instant::now() + RECORD_AGAIN + LEAST_TIME_TO_RECORD) {

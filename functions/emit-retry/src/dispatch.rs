@@ -228,8 +228,11 @@ impl Dispatcher {
     }
 
     /// Claims a message. None where another process has it, or it is done (the index was behind), or it can't be read:
-    /// then it is set aside.
+    /// then it is set aside; and where this is a Lambda that could not finish it before its deadline.
     pub(crate) async fn claim(&self, webhook_id: &str, claim: &Claim, take: Take) -> Option<Leased> {
+        if !self.invocation().has_time() {
+            return None;
+        }
         match self.store.claim(webhook_id, claim, take, Deadline::for_write()).await {
             Ok(leased) => leased,
             Err(StoreError::Damaged { fault, .. }) => {

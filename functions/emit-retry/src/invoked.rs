@@ -8,8 +8,10 @@ use tokio::time::Instant;
 
 use crate::dispatch::{Dispatcher, SLOTS};
 
-/// An attempt takes 5 s at most, and has to be recorded: no message is taken with less than this left.
-const FOR_ONE_ATTEMPT: Duration = Duration::from_secs(8);
+/// No message is taken with less than this left: a claim takes up to 1.8 s, an attempt 5 s, and recording 2 s.
+const FOR_ONE_ATTEMPT: Duration = Duration::from_secs(9);
+/// What the answer takes on its way to Lambda.
+const FOR_THE_ANSWER: Duration = Duration::from_millis(500);
 /// How long an invocation waits for something to change while attempts are under way.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -24,12 +26,22 @@ pub struct Unrecorded {
 /// What is special while an invocation is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Invocation {
-    /// When it has to end; none on a server.
+    /// When all its work has to have ended; none on a server.
     end: Option<Instant>,
     not_recorded: Vec<String>,
 }
 
 impl Invocation {
+    /// `time`, or what is left of the invocation where that is less.
+    pub(crate) fn at_most(&self, time: Duration) -> Duration {
+        self.end.map_or(time, |end| end.saturating_duration_since(Instant::now()).min(time))
+    }
+
+    /// Whether there is time for one attempt more.
+    pub(crate) fn has_time(&self) -> bool {
+        !self.ends_before(Instant::now() + FOR_ONE_ATTEMPT)
+    }
+
     pub(crate) fn ends_before(&self, time: Instant) -> bool {
         self.end.is_some_and(|end| end < time)
     }
@@ -50,7 +62,8 @@ impl Dispatcher {
     pub async fn work(self: &Arc<Self>, time: Duration) -> Result<(), Unrecorded> {
         let last_start = self.begin_invocation(time);
         while Instant::now() < last_start {
-            let pause = self.step().await;
+            // What hangs must not hold up what is under way. A claim that is dropped here runs out.
+            let Some(pause) = self.until_the_end(self.step()).await else { break };
             if self.in_flight() == 0 && !pause.is_zero() {
                 break;
             }
@@ -83,12 +96,22 @@ impl Dispatcher {
 
     fn begin_invocation(&self, time: Duration) -> Instant {
         let now = Instant::now();
+        let time = time.saturating_sub(FOR_THE_ANSWER);
         *self.invocation() = Invocation { end: Some(now + time), not_recorded: Vec::new() };
         now + time.saturating_sub(FOR_ONE_ATTEMPT)
     }
 
+    /// Does what need not be whole, for as long as the invocation has; none where that was too short.
+    pub(crate) async fn until_the_end<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let end = self.invocation().end;
+        match end {
+            Some(end) => tokio::time::timeout_at(end, work).await.ok(),
+            None => Some(work.await),
+        }
+    }
+
     async fn end_invocation(&self) -> Result<(), Unrecorded> {
-        // Every slot is free again once all that is under way is recorded.
+        // Every slot is free again once all that is under way is recorded, which ends with the invocation.
         let _ = self.slots.acquire_many(SLOTS).await;
         let webhook_ids = std::mem::take(&mut *self.invocation()).not_recorded;
         if webhook_ids.is_empty() { Ok(()) } else { Err(Unrecorded { webhook_ids }) }

@@ -6,9 +6,9 @@
 //! (remembers it).
 //!
 //! Where the endpoint is down: [`breaker`] (the rules; pure) → [`gate`] (what this process knows, and shares) → `drain`
-//! (probes, and the backlog). [`invoked`] does the same work within a Lambda's invocation. For people: [`activity`] (what
-//! they are told), [`replay`] (what they have sent again), [`lists`] (what
-//! is there).
+//! (probes, and the backlog). For people: [`activity`] (what they are told), [`replay`] (what they have sent again),
+//! [`lists`] (what is there). On Lambda: [`trigger`] (what invokes it beside HTTP), [`invoked`] (the same work within an
+//! invocation).
 
 pub mod accept;
 pub mod activity;
@@ -23,6 +23,7 @@ pub mod lists;
 pub mod replay;
 pub mod schedule;
 pub mod sender;
+pub mod trigger;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,9 +65,9 @@ pub struct App {
 }
 
 /// The function's routes.
-pub fn app(app: App) -> Router {
+pub fn app(app: impl Into<Arc<App>>) -> Router {
+    let app = app.into();
     let tokens = app.config.tokens.clone();
-    let app = Arc::new(app);
     let state = Arc::clone(&app);
     let ready: ReadyCheck = Arc::new(move || {
         let app = Arc::clone(&state);
@@ -93,7 +94,7 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let clock = Clock::system();
     let ids = Arc::new(IdSource::new());
     let dispatcher = match &config.endpoint {
-        Some(endpoint) if !environment.on_lambda => Some(Arc::new(Dispatcher::new(Setup {
+        Some(endpoint) => Some(Arc::new(Dispatcher::new(Setup {
             store: store.clone(),
             sender: Sender::new(endpoint)?,
             delivery: config.delivery.clone(),
@@ -102,12 +103,18 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
             random: fastrand::Rng::new(),
             longest_pause: LONGEST_PAUSE,
         }))),
-        _ => None,
+        None => None,
     };
     let listen = config.listen;
+    let app = |dispatcher| Arc::new(App { config, store, clock, ids, dispatcher });
+    if environment.on_lambda {
+        // What is accepted waits for the stream and the sweep: a lease would only delay it.
+        let app = app(None);
+        let invoke = Some(trigger::invoke(Arc::clone(&app), dispatcher));
+        return Ok(Service { name: NAME, listen, router: self::app(app), background: None, invoke });
+    }
     let background = dispatcher.clone().map(Dispatcher::into_background);
-    let router = app(App { config, store, clock, ids, dispatcher });
-    Ok(Service { name: NAME, listen, router, background })
+    Ok(Service { name: NAME, listen, router: self::app(app(dispatcher)), background, invoke: None })
 }
 
 fn storage(error: StoreError) -> Problem {

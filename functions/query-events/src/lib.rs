@@ -68,7 +68,7 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     let listen = config.listen;
     let store = Store::connect(&config.store);
     let router = app(App { config, store, clock: Clock::system() });
-    Ok(Service { name: NAME, listen, router, background: None })
+    Ok(Service { name: NAME, listen, router, background: None, invoke: None })
 }
 
 fn storage(error: StoreError) -> Problem {

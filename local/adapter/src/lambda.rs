@@ -1,16 +1,20 @@
-//! API Gateway's events (HTTP API with payload 2.0, function URLs) as the requests that a plain server would see.
+//! Hosts a function as a Lambda. What comes by HTTP goes to its router, all else that invokes it to the function itself:
+//! each is known by its own shape.
 
-use std::convert::Infallible;
+mod request;
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::uri::{PathAndQuery, Uri};
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::Response;
-use lambda_http::lambda_runtime::{Context, LambdaEvent};
-use lambda_http::request::{LambdaRequest, RequestContext};
-use lambda_http::{Adapter, Error, Request, RequestExt};
-use tower::{Service, ServiceExt};
+use lambda_http::lambda_runtime::{self, Context, Diagnostic, LambdaEvent};
+use lambda_http::request::LambdaRequest;
+use lambda_http::{Adapter, Error};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::{RawValue, to_raw_value};
+use service::host::{Invocation, Invoke, InvokeError, Service};
+use tower::ServiceExt;
 
 /// What the Lambda runtime needs of its environment, and panics without.
 const NEEDED: [&str; 3] =
@@ -21,133 +25,130 @@ const NEEDED: [&str; 3] =
 /// # Errors
 ///
 /// The runtime's API can't be reached, or is not whole.
-pub async fn run(router: Router) -> Result<(), Error> {
+pub async fn run(service: Service) -> Result<(), Error> {
     for name in NEEDED {
         if std::env::var_os(name).is_none() {
             return Err(format!("{name} is not set, though AWS_LAMBDA_RUNTIME_API is").into());
         }
     }
-    lambda_http::run(lambda_service(router)).await
+    let Service { name, router, invoke, .. } = service;
+    let answer = move |LambdaEvent { payload, context }: LambdaEvent<Box<RawValue>>| {
+        let (router, invoke) = (router.clone(), invoke.clone());
+        async move {
+            let request_id = context.request_id.clone();
+            let answer = if is_http(&payload) {
+                respond(router, &payload, context).await
+            } else {
+                hand_over(name, invoke, payload, &context).await
+            };
+            answer.map_err(|error| Failed { request_id, error })
+        }
+    };
+    lambda_runtime::run(tower::service_fn(answer)).await
 }
 
-/// Answers one event, JSON in and JSON out, as it would be on Lambda but with no runtime: for tests of parity.
+/// Answers one event of API Gateway's, JSON in and JSON out, as it would be on Lambda but with no runtime: for tests of
+/// parity.
 ///
 /// # Errors
 ///
 /// The event is not one of API Gateway's with payload 2.0.
 pub async fn invoke(router: Router, event: serde_json::Value) -> Result<serde_json::Value, Error> {
-    let payload: LambdaRequest = serde_json::from_value(event)?;
-    let event = LambdaEvent::new(payload, Context::default());
-    let response = Adapter::from(lambda_service(router)).oneshot(event).await?;
-    Ok(serde_json::to_value(response)?)
+    let answer = respond(router, &to_raw_value(&event)?, Context::default()).await?;
+    Ok(serde_json::from_str(answer.get())?)
 }
 
-/// `router` as a service of `lambda_http`'s requests. The path is the one that the caller sent, without the stage; the
-/// query and the body are as they came.
-pub fn lambda_service(
-    router: Router,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
-    tower::service_fn(move |request: Request| {
-        let router = router.clone();
-        async move {
-            let mut response = router.oneshot(plain(request)).await?;
-            join_repeated(response.headers_mut());
-            Ok(response)
-        }
-    })
+/// Whether an event is a request that came by an HTTP API (payload 2.0) or a function URL.
+fn is_http(payload: &RawValue) -> bool {
+    /// What those have and no other trigger has.
+    #[derive(Deserialize)]
+    struct Shape {
+        version: String,
+        #[serde(rename = "requestContext")]
+        context: RequestContext,
+    }
+    #[derive(Deserialize)]
+    struct RequestContext {
+        #[serde(rename = "http")]
+        _http: IgnoredAny,
+    }
+    serde_json::from_str(payload.get()).is_ok_and(|Shape { version, context: RequestContext { .. } }| version == "2.0")
 }
 
-/// The request as a plain server would have read it.
-fn plain(request: Request) -> axum::extract::Request {
-    // Where the path carries no stage, lambda_http puts it in; where API Gateway put it in, it stays. Ours has none.
-    let path = match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) => without_stage(request.raw_http_path(), context.stage.as_deref()),
-        _ => request.raw_http_path(),
+async fn respond(router: Router, payload: &RawValue, context: Context) -> Result<Box<RawValue>, InvokeError> {
+    let not_whole = || InvokeError::Trigger("this is no whole event of an HTTP API with payload 2.0".to_owned());
+    let request: LambdaRequest = serde_json::from_str(payload.get()).map_err(|_| not_whole())?;
+    let event = LambdaEvent::new(request, context);
+    let response = match Adapter::from(request::lambda_service(router)).oneshot(event).await {
+        Ok(response) => response,
+        Err(never) => match never {},
     };
-    let mut target = encoded(path);
-    if let Some(query) = request.uri().query() {
-        target.push('?');
-        target.push_str(query);
-    }
-    let uri = PathAndQuery::try_from(target).map(Uri::from);
-    let (mut parts, body) = request.into_parts();
-    if let Ok(uri) = uri {
-        parts.uri = uri;
-    }
-    let body = match body {
-        lambda_http::Body::Text(text) => Body::from(text),
-        lambda_http::Body::Binary(bytes) => Body::from(bytes),
-        _ => Body::empty(),
+    to_raw_value(&response).map_err(|_| InvokeError::Panicked)
+}
+
+/// Has the function answer what is no HTTP, if it can.
+async fn hand_over(
+    name: &'static str,
+    invoke: Option<Invoke>,
+    payload: Box<RawValue>,
+    context: &Context,
+) -> Result<Box<RawValue>, InvokeError> {
+    let Some(invoke) = invoke else {
+        let takes = "is invoked by an HTTP API with payload 2.0 or a function URL, and by nothing else";
+        return Err(InvokeError::Trigger(format!("{name} {takes}")));
     };
-    axum::extract::Request::from_parts(parts, body)
+    let began = Instant::now();
+    let request_id = context.request_id.clone();
+    let payload = Box::<str>::from(payload).into_string();
+    let time = context.deadline().duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+    let invocation = Invocation { payload, request_id: request_id.clone(), time };
+    // In a task of its own, so that a panic's text ends here.
+    let answer = tokio::spawn(invoke(invocation)).await.unwrap_or(Err(InvokeError::Panicked))?;
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(function = name, request_id, ms, "invoked");
+    to_raw_value(&answer).map_err(|_| InvokeError::Panicked)
 }
 
-/// Drops a leading `/{stage}` where it is a segment of its own.
-fn without_stage<'a>(path: &'a str, stage: Option<&str>) -> &'a str {
-    let rest = match stage {
-        Some(stage) if stage != "$default" => path.strip_prefix('/').and_then(|path| path.strip_prefix(stage)),
-        _ => None,
-    };
-    match rest {
-        Some("") => "/",
-        Some(rest) if rest.starts_with('/') => rest,
-        _ => path,
+/// An invocation that failed. The runtime logs its `Debug`, and sends its caller the [`Diagnostic`].
+struct Failed {
+    request_id: String,
+    error: InvokeError,
+}
+
+impl fmt::Debug for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { request_id, error } = self;
+        write!(f, "the invocation {request_id} failed: {}", error.code())?;
+        error.cause().map_or(Ok(()), |cause| write!(f, ": {cause}"))
     }
 }
 
-/// A path fit for a URI: an HTTP API hands it over decoded. What is encoded still, as from a function URL, stays so.
-fn encoded(path: &str) -> String {
-    let bytes = path.as_bytes();
-    let mut encoded = String::with_capacity(path.len());
-    for (index, &byte) in bytes.iter().enumerate() {
-        let escape = byte == b'%'
-            && bytes.get(index + 1..index + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        if escape || byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    if encoded.is_empty() { "/".to_owned() } else { encoded }
-}
-
-/// One value a header: payload 2.0 has room for one, and `lambda_http` would drop the rest. Cookies go another way.
-fn join_repeated(headers: &mut HeaderMap) {
-    let names: Vec<_> = headers.keys().filter(|name| *name != header::SET_COOKIE).cloned().collect();
-    for name in names {
-        let values: Vec<_> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-        if values.len() > 1
-            && let Ok(joined) = HeaderValue::from_bytes(&values.join(&b", "[..]))
-        {
-            headers.insert(name, joined);
-        }
+impl From<Failed> for Diagnostic {
+    fn from(Failed { error, .. }: Failed) -> Self {
+        Self { error_type: error.code().to_owned(), error_message: error.to_string() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{encoded, without_stage};
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
     #[test]
-    fn only_a_whole_leading_segment_is_the_stage() {
-        for (path, stage, plain) in [
-            ("/prod/health", Some("prod"), "/health"),
-            ("/prod", Some("prod"), "/"),
-            ("/prod/", Some("prod"), "/"),
-            ("/production/health", Some("prod"), "/production/health"),
-            ("/health", Some("prod"), "/health"),
-            ("/prod/prod/x", Some("prod"), "/prod/x"),
-            ("/$default/x", Some("$default"), "/$default/x"),
-            ("/prod/x", None, "/prod/x"),
+    fn only_an_http_apis_event_is_http() {
+        for (event, http) in [
+            (r#"{"version":"2.0","requestContext":{"http":{"method":"GET"}},"n":1e999}"#, true),
+            (r#"{"version":"1.0","requestContext":{"http":{}}}"#, false),
+            (r#"{"version":"2.0","requestContext":{"stage":"$default"}}"#, false),
+            (r#"{"version":"2.0","requestContext":[]}"#, false),
+            (r#"{"version":2,"requestContext":{"http":{}}}"#, false),
+            (r#"{"requestContext":{"elb":{}},"httpMethod":"GET"}"#, false),
+            (r#"{"event":"account.created","data":{"version":"2.0","requestContext":{"http":{}}}}"#, false),
+            (r#"{"Records":[]}"#, false),
+            ("null", false),
+            ("[]", false),
         ] {
-            assert_eq!(without_stage(path, stage), plain, "{path} {stage:?}");
+            assert_eq!(is_http(serde_json::from_str(event).unwrap()), http, "{event}");
         }
-    }
-
-    #[test]
-    fn a_path_is_encoded_once() {
-        assert_eq!(encoded("/api/v1/a b?c#d"), "/api/v1/a%20b%3Fc%23d");
-        assert_eq!(encoded("/%2Fx/100%/ü"), "/%2Fx/100%25/%C3%BC");
-        assert_eq!(encoded(""), "/");
     }
 }

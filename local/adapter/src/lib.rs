@@ -2,7 +2,8 @@
 //!
 //! - [`main`] is all that a function's binary calls.
 //! - [`server`] serves a router on a port, within limits, until it is told to stop. `opshook up` uses it too.
-//! - [`lambda`] turns API Gateway's events (HTTP API, payload 2.0, and function URLs) into the same requests.
+//! - [`lambda`] turns API Gateway's events (HTTP API, payload 2.0, and function URLs) into the same requests, and hands
+//!   all else to the function.
 //! - [`signals`] turns SIGTERM and SIGINT into a [`Stop`](service::host::Stop).
 
 mod guard;
@@ -37,13 +38,14 @@ pub fn main(name: &'static str, start: impl AsyncFnOnce(&Environment) -> Result<
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("{name}: can't start: {error}"), 1),
     };
-    let code = runtime.block_on(host(Environment::process(), start));
+    let code = runtime.block_on(host(name, Environment::process(), start));
     // A look-up of a host name can't be interrupted; nothing else is left.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
 }
 
 async fn host(
+    name: &'static str,
     environment: Environment,
     start: impl AsyncFnOnce(&Environment) -> Result<Service, StartError>,
 ) -> ExitCode {
@@ -58,9 +60,9 @@ async fn host(
         Err(error) => return fail(&error.to_string(), error.exit_status()),
     };
     if environment.on_lambda {
-        return match lambda::run(service.router).await {
+        return match lambda::run(service).await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("{}: the Lambda runtime ended: {error}", service.name), 1),
+            Err(error) => fail(&format!("{name}: the Lambda runtime ended: {error}"), 1),
         };
     }
     let stop = signals();

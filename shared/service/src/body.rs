@@ -44,10 +44,19 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
             break;
         }
     }
+    require_fits(length)?;
+    Ok(bytes.into())
+}
+
+/// Checks a body's length in bytes.
+///
+/// # Errors
+/// 413 past [`MAX_BYTES`].
+pub fn require_fits(length: usize) -> Result<(), Problem> {
     if length > MAX_BYTES {
         return Err(Problem::new(Code::PayloadTooLarge, format!("the body may have at most {MAX_BYTES} bytes")));
     }
-    Ok(bytes.into())
+    Ok(())
 }
 
 /// Checks that the body is said to be JSON: `application/json`, in UTF-8 where a charset is named.

@@ -124,6 +124,17 @@ impl Problem {
         self.cause.as_deref()
     }
 
+    /// All that it tells its caller, in one line.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}: {}", self.code.as_str(), self.detail);
+        for FieldError { pointer, detail } in &self.errors {
+            text.push_str("; ");
+            text.extend((!pointer.is_empty()).then(|| format!("{pointer} ")));
+            text.push_str(detail);
+        }
+        text
+    }
+
     /// Its code.
     pub fn code(&self) -> Code {
         self.code

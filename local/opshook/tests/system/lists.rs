@@ -71,7 +71,7 @@ impl Receive {
         let config = receive::config::Config::read(&environment(settings.clone())).unwrap();
         let listen = config.listen;
         let app = receive::App { config, store: store(&settings).await, clock: clock.clock(), ids: IdSource::new() };
-        let service = Service { name: "receive", listen, router: receive::app(app), background: None };
+        let service = Service { name: "receive", listen, router: receive::app(app), background: None, invoke: None };
         Self { server: Server::host(service).await, clock }
     }
 
@@ -109,7 +109,8 @@ impl Desk {
         let config = query_events::config::Config::read(&environment(settings.clone())).unwrap();
         let listen = config.listen;
         let app = query_events::App { config, store: store(&settings).await, clock: clock.clock() };
-        let service = Service { name: "query-events", listen, router: query_events::app(app), background: None };
+        let service =
+            Service { name: "query-events", listen, router: query_events::app(app), background: None, invoke: None };
         Self { receive, query: Server::host(service).await, clock, engine }
     }
 

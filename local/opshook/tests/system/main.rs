@@ -10,6 +10,7 @@ mod crash;
 mod delivery;
 mod faults;
 mod harness;
+mod lambda;
 mod large;
 mod lists;
 mod once;

@@ -77,7 +77,7 @@ impl Pairs {
 }
 
 /// A request as API Gateway hands it on. `stage` is in front of the path unless it is `$default`.
-fn event(request: &Raw, stage: &str) -> Value {
+pub fn event(request: &Raw, stage: &str) -> Value {
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let raw_path = if stage == "$default" { path.to_owned() } else { format!("/{stage}{path}") };
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
