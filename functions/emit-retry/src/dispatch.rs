@@ -1,8 +1,9 @@
 //! Who works on which message, and when: a bounded number of slots, each with one message under a lease, and a sweep
 //! that finds what is due.
 
+use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,11 @@ pub struct Dispatcher {
     drain: Mutex<Drain>,
     invocation: Mutex<Invocation>,
     attempts: Mutex<JoinSet<()>>,
+    /// The messages that this process works on. A lease may run out while a delivery can't be recorded: nobody here sends it
+    /// again meanwhile.
+    in_hand: Mutex<HashSet<String>>,
+    /// How many messages were ever taken.
+    taken: AtomicU64,
     stopping: AtomicBool,
     /// Whether there was more to do than there were free slots: then a slot that is free again is used at once.
     is_hungry: AtomicBool,
@@ -87,8 +93,11 @@ impl Slot {
         let mut attempts = locked(&dispatcher.attempts);
         while attempts.try_join_next().is_some() {}
         let own = Arc::clone(&dispatcher);
+        own.taken.fetch_add(1, Ordering::AcqRel);
+        locked(&own.in_hand).insert(leased.webhook_id.clone());
         attempts.spawn(async move {
             let is_delivered = own.attempt(&leased, probe.as_ref()).await;
+            locked(&own.in_hand).remove(&leased.webhook_id);
             drop(permit);
             if !is_delivered || own.is_hungry.load(Ordering::Acquire) {
                 own.wake();
@@ -115,6 +124,8 @@ impl Dispatcher {
             drain: Mutex::default(),
             invocation: Mutex::default(),
             attempts: Mutex::default(),
+            in_hand: Mutex::default(),
+            taken: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             is_hungry: AtomicBool::new(true),
             changed: Notify::new(),
@@ -147,6 +158,11 @@ impl Dispatcher {
     /// How many messages are worked on.
     pub(crate) fn in_flight(&self) -> u32 {
         SLOTS.saturating_sub(u32::try_from(self.slots.available_permits()).unwrap_or(SLOTS))
+    }
+
+    /// How many messages were ever taken: by this it is seen whether something happened in between.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
     }
 
     /// Has the next sweep come soon.
@@ -213,24 +229,23 @@ impl Dispatcher {
         let due = self.store.due(now, free, Deadline::for_write()).await?;
         let all = due.now.len();
         let claims = due.now.into_iter().map_while(|id| Some((id, self.slot()?)));
-        let claimed = join_all(claims.map(|(id, slot)| async move {
-            let leased = self.claim(&id, slot.claim(), Take::Due).await;
-            (slot, leased)
-        }));
-        for (slot, leased) in claimed.await {
-            if let Some(leased) = leased {
-                slot.deliver(leased, None);
-            }
-        }
+        join_all(claims.map(|(id, slot)| self.claim_and_deliver(id, slot, Take::Due))).await;
         self.is_hungry.store(all == free, Ordering::Release);
         let until_next = due.next_at.map_or(self.longest_pause, |at| wait_until(at, now));
         Ok(if all == free { Duration::ZERO } else { until_next })
     }
 
+    /// Claims a message and has it delivered, if there is anything to take.
+    pub(crate) async fn claim_and_deliver(&self, webhook_id: String, slot: Slot, take: Take) {
+        if let Some(leased) = self.claim(&webhook_id, slot.claim(), take).await {
+            slot.deliver(leased, None);
+        }
+    }
+
     /// Claims a message. None where another process has it, or it is done (the index was behind), or it can't be read:
     /// then it is set aside; and where this is a Lambda that could not finish it before its deadline.
     pub(crate) async fn claim(&self, webhook_id: &str, claim: &Claim, take: Take) -> Option<Leased> {
-        if !self.invocation().has_time() {
+        if !self.invocation().has_time() || locked(&self.in_hand).contains(webhook_id) {
             return None;
         }
         match self.store.claim(webhook_id, claim, take, Deadline::for_write()).await {

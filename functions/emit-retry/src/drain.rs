@@ -12,7 +12,7 @@ use store::outbox::{Breaker, MessageRef, Take};
 use store::{Deadline, StoreError};
 
 use crate::breaker::{self, Ramp, Verdict};
-use crate::dispatch::{Dispatcher, Slot};
+use crate::dispatch::Dispatcher;
 
 /// So many of the oldest take turns in probing, so that one that always fails does not keep the others waiting.
 const PROBERS: usize = 8;
@@ -84,16 +84,7 @@ impl Dispatcher {
             return Ok(Duration::ZERO);
         }
         let claims = batch.into_iter().map_while(|next| Some((next.webhook_id, self.slot()?)));
-        let claimed = join_all(claims.map(|(id, slot)| async move {
-            let leased = self.claim(&id, slot.claim(), Take::Waiting).await;
-            (slot, leased)
-        }));
-        let pairs: Vec<(Slot, _)> = claimed.await;
-        for (slot, leased) in pairs {
-            if let Some(leased) = leased {
-                slot.deliver(leased, None);
-            }
-        }
+        join_all(claims.map(|(id, slot)| self.claim_and_deliver(id, slot, Take::Waiting))).await;
         Ok(if self.in_flight() < self.drain().ramp.width() { Duration::ZERO } else { self.longest_pause })
     }
 

@@ -59,6 +59,11 @@ impl Gate {
         view.read.is_some() && view.breaker.phase == Phase::Closed
     }
 
+    /// Has the breaker read anew when it is asked for next.
+    pub fn forget(&self) {
+        self.view().read = None;
+    }
+
     /// The breaker, read anew where what is known is older than a second.
     ///
     /// # Errors
@@ -144,7 +149,7 @@ impl Gate {
             let changed = self.store.change_breaker(&self.key, &seen, &wanted, &change_id, &entries, deadline).await;
             let Ok((breaker, is_ours)) = changed else {
                 // It may have been made: what is known is old.
-                self.view().read = None;
+                self.forget();
                 return changed.map(|_| None);
             };
             self.know(breaker.clone());

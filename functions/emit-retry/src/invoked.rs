@@ -7,6 +7,7 @@ use store::outbox::{Phase, Take};
 use tokio::time::Instant;
 
 use crate::dispatch::{Dispatcher, SLOTS};
+use crate::drain::Drain;
 
 /// No message is taken with less than this left: a claim takes up to 1.8 s, an attempt 5 s, and recording 2 s.
 const FOR_ONE_ATTEMPT: Duration = Duration::from_secs(9);
@@ -62,9 +63,12 @@ impl Dispatcher {
     pub async fn work(self: &Arc<Self>, time: Duration) -> Result<(), Unrecorded> {
         let last_start = self.begin_invocation(time);
         while Instant::now() < last_start {
+            let (under_way, taken) = (self.in_flight(), self.taken());
             // What hangs must not hold up what is under way. A claim that is dropped here runs out.
             let Some(pause) = self.until_the_end(self.step()).await else { break };
-            if self.in_flight() == 0 && !pause.is_zero() {
+            // What ended while this looked may have opened the way for more.
+            let is_idle = under_way == 0 && self.in_flight() == 0 && self.taken() == taken;
+            if is_idle && !pause.is_zero() {
                 break;
             }
             if !pause.is_zero() {
@@ -81,15 +85,14 @@ impl Dispatcher {
     pub async fn attempt_now(self: &Arc<Self>, webhook_ids: &[String], time: Duration) -> Result<(), Unrecorded> {
         let last_start = self.begin_invocation(time);
         for webhook_id in webhook_ids {
-            // The endpoint may go down while these are sent.
-            let works = matches!(self.gate.look().await, Ok(breaker) if breaker.phase == Phase::Closed);
             let Ok(Some(slot)) = tokio::time::timeout_at(last_start, self.next_slot()).await else { break };
+            // The endpoint may go down while these are sent.
+            let works =
+                matches!(self.until_the_end(self.gate.look()).await, Some(Ok(seen)) if seen.phase == Phase::Closed);
             if !works || Instant::now() >= last_start {
                 break;
             }
-            if let Some(leased) = self.claim(webhook_id, slot.claim(), Take::Due).await {
-                slot.deliver(leased, None);
-            }
+            self.until_the_end(self.claim_and_deliver(webhook_id.clone(), slot, Take::Due)).await;
         }
         self.end_invocation().await
     }
@@ -98,6 +101,9 @@ impl Dispatcher {
         let now = Instant::now();
         let time = time.saturating_sub(FOR_THE_ANSWER);
         *self.invocation() = Invocation { end: Some(now + time), not_recorded: Vec::new() };
+        // A Lambda freezes between invocations, and its clock may with it: what was known may be old.
+        self.gate.forget();
+        *self.drain() = Drain::default();
         now + time.saturating_sub(FOR_ONE_ATTEMPT)
     }
 

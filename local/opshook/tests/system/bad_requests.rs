@@ -31,6 +31,8 @@ const UNDER_API: &[&str] = &[
     "/api/v1/webhooks/events/01a20f9c-51b0-755e-a0fb-acc9e3d02a82",
     "/api/v1/desk/tickets",
     "/api/v1/desk/tickets/tkt_00000000000000000000000000000000",
+    "/api/v1/outbox",
+    "/api/v1/activity?limit=0",
     "/api/nothing",
     "/api/v1/../../health",
     "/api/%ff",

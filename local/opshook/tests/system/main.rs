@@ -24,3 +24,4 @@ mod peers;
 mod process;
 mod proxy;
 mod raw;
+mod recovery;

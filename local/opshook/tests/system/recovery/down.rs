@@ -1,0 +1,174 @@
+//! The endpoint is down, or refuses us, and is back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{activity, codes, count, switched};
+use crate::delivery::{accept, after_attempts, emit, message, once_it_is};
+use crate::harness::{engine, eventually};
+use crate::ops::{self, Ops};
+
+const SCHEDULE: &str = "1s,3s,9s,1m,5m";
+/// What is in flight together may arrive in any order.
+const IN_FLIGHT: usize = 32;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_ops_is_down_one_message_at_a_time_probes_and_then_all_go_oldest_first() {
+    let engine = engine().await;
+    let (ops, status) = switched(503).await;
+    let emit = emit(&engine, &ops.url(), SCHEDULE).await;
+    let mut ids = Vec::new();
+    for number in 0..200 {
+        ids.push(accept(&emit, &format!("onb-{number}")).await);
+    }
+    eventually(5, "down", async || (codes(&emit).await == ["endpoint_down"]).then_some(())).await;
+    // What was under way is done; what comes now are probes, after 1, 2 and 4 s.
+    sleep(Duration::from_millis(300)).await;
+    let before = ops.seen().len();
+    assert!(before <= 5 + IN_FLIGHT, "{before} requests until it counted as down");
+    sleep(Duration::from_millis(6_500)).await;
+    let probes = ops.seen().len() - before;
+    assert!((2..=4).contains(&probes), "{probes} probes");
+    assert_eq!(count(&emit, "pending").await, ids.len(), "nothing died, nothing was lost");
+    status.store(200, Ordering::Relaxed);
+    let before = ops.seen().len();
+    eventually(20, "all delivered", async || (count(&emit, "delivered").await == ids.len()).then_some(())).await;
+    let arrived: Vec<usize> =
+        ops.seen()[before..].iter().map(|seen| ids.iter().position(|id| id == seen.id()).unwrap()).collect();
+    assert_eq!(arrived.len(), ids.len(), "each was sent once more");
+    for (place, number) in arrived[1..].iter().enumerate() {
+        // The first one is the probe, which is one of the oldest.
+        assert!(place.abs_diff(*number) <= IN_FLIGHT + 1, "message {number} came as number {place}");
+    }
+    assert!(ops.most_at_once() <= IN_FLIGHT);
+    assert_eq!(codes(&emit).await, ["endpoint_up", "endpoint_down"]);
+    let entries = activity(&emit, "&level=warn").await;
+    assert_eq!((entries.len(), &entries[0]["level"]), (1, &json!("warn")));
+    assert!(entries[0]["message"].as_str().unwrap().contains("status 503"), "{entries:?}");
+    emit.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_opens_at_once_and_names_the_settings_and_how_far_the_clocks_differ() {
+    let engine = engine().await;
+    let refuses = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&refuses);
+    let script = move |_: &str, _| {
+        let ahead = Timestamp::now() + SignedDuration::from_hours(1);
+        let date = jiff::fmt::strtime::format("%a, %d %b %Y %H:%M:%S GMT", ahead).unwrap();
+        if still.load(Ordering::Relaxed) {
+            ops::with(401, &format!("date: {date}\r\n"), "{\"code\":\"signature_mismatch\"}")
+        } else {
+            ops::status(200, "")
+        }
+    };
+    let ops = Ops::start(script).await;
+    let emit = emit(&engine, &ops.url(), SCHEDULE).await;
+    let first = accept(&emit, "onb-1").await;
+    eventually(5, "told", async || (codes(&emit).await == ["endpoint_refuses"]).then_some(())).await;
+    let more = accept(&emit, "onb-2").await;
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(ops.of(&more).len(), 0, "the second one waits");
+    let entry = activity(&emit, "").await.remove(0);
+    let told = entry["message"].as_str().unwrap();
+    for part in ["status 401", "OPS_WEBHOOK_SECRET", "WEBHOOK_SECRET", "s ahead of ours", "set the clock"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    let seconds: i64 = told.split("clock is ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((3_597..=3_603).contains(&seconds), "{told}");
+    assert_eq!(
+        (&entry["level"], &entry["webhook_id"], &entry["session_id"]),
+        (&json!("warn"), &Value::Null, &Value::Null)
+    );
+    refuses.store(false, Ordering::Relaxed);
+    for id in [&first, &more] {
+        once_it_is(&emit, id, "delivered").await;
+    }
+    emit.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_messages_in_a_row_or_one_that_fails_again_and_again_open_nothing() {
+    let engine = engine().await;
+    let script = |session: &str, _| ops::status(if session.starts_with("bad") { 500 } else { 200 }, "");
+    let ops = Ops::start(script).await;
+    let slow = emit(&engine, &ops.url(), "1m").await;
+    for round in 0..3 {
+        for number in 0..4 {
+            let id = accept(&slow, &format!("bad-{round}-{number}")).await;
+            after_attempts(&slow, &id, 1).await;
+        }
+        let good = accept(&slow, &format!("good-{round}")).await;
+        once_it_is(&slow, &good, "delivered").await;
+    }
+    slow.stop().await;
+    let quick = emit(&engine, &ops.url(), "0s,0s,0s,0s,0s,0s,0s,0s").await;
+    let stubborn = accept(&quick, "bad again").await;
+    once_it_is(&quick, &stubborn, "dead").await;
+    assert_eq!(codes(&quick).await, ["message_dead", "third_retry_failed"]);
+    quick.stop().await;
+}
+
+/// Of the oldest pending message `always` is answered, of the others what they deserve.
+async fn drains_in_spite_of(always: u16) {
+    let engine = engine().await;
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let script = move |session: &str, _| match session {
+        _ if is_down.load(Ordering::Relaxed) => ops::status(503, ""),
+        "poison" => ops::status(always, ""),
+        _ => ops::status(200, ""),
+    };
+    let ops = Ops::start(script).await;
+    let emit = emit(&engine, &ops.url(), SCHEDULE).await;
+    let poison = accept(&emit, "poison").await;
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        ids.push(accept(&emit, &format!("onb-{number}")).await);
+    }
+    eventually(5, "down", async || (codes(&emit).await == ["endpoint_down"]).then_some(())).await;
+    down.store(false, Ordering::Relaxed);
+    for id in &ids {
+        once_it_is(&emit, id, "delivered").await;
+    }
+    let last = accept(&emit, "after that").await;
+    once_it_is(&emit, &last, "delivered").await;
+    assert_eq!(message(&emit, &poison).await["state"], "pending");
+    emit.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poison_message_holds_up_nothing_and_keeps_no_breaker_open() {
+    tokio::join!(drains_in_spite_of(422), drains_in_spite_of(500));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_third_failed_retry_a_death_and_a_parking_are_told() {
+    let engine = engine().await;
+    let script =
+        |session: &str, _| ops::status(if session == "gone" { 410 } else { 422 }, "ana@example.com is no good");
+    let ops = Ops::start(script).await;
+    let emit = emit(&engine, &ops.url(), "0s,0s,0s,1s").await;
+    let dies = accept(&emit, "dies").await;
+    once_it_is(&emit, &dies, "dead").await;
+    let gone = accept(&emit, "gone").await;
+    once_it_is(&emit, &gone, "parked").await;
+    assert_eq!(codes(&emit).await, ["message_parked", "message_dead", "third_retry_failed"]);
+    let of_one = activity(&emit, "&session_id=dies").await;
+    assert_eq!(of_one.len(), 2);
+    for entry in &of_one {
+        assert_eq!(
+            (&entry["webhook_id"], &entry["session_id"], &entry["level"]),
+            (&json!(dies), &json!("dies"), &json!("warn"))
+        );
+        let told = entry["message"].as_str().unwrap();
+        assert!(told.contains("status 422") && !told.contains("ana@"), "{told}");
+    }
+    assert_eq!(message(&emit, &dies).await["attempts_total"], 5);
+    emit.stop().await;
+}
