@@ -1,5 +1,7 @@
 //! An invocation has failed where what came of an attempt could not be recorded, and nowhere else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -114,4 +116,35 @@ async fn a_sweep_that_can_not_read_the_outbox_is_no_failed_invocation() {
     site.storage.set_plan(|_| Fault::Pass);
     site.lambda.invoke(sweep(), SHORT).await.success();
     assert_eq!(site.message(&id).await["state"], "delivered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sweeps_alone_find_that_ops_is_down_probe_it_and_deliver_all_once_it_is_back() {
+    let up = Arc::new(AtomicBool::new(false));
+    let is_up = Arc::clone(&up);
+    let script = move |_: &str, _| ops::status(if is_up.load(Ordering::Acquire) { 200 } else { 500 }, "");
+    let ops = Ops::start(script).await;
+    let site = Site::start(&ops, "1s").await;
+    let mut ids = Vec::new();
+    for number in 0..60 {
+        ids.push(site.accept(&format!("onb-{number}")).await);
+    }
+    site.lambda.invoke(sweep(), TIME).await.success();
+    let found = ops.seen().len();
+    assert!((5..60).contains(&found), "{found} were sent before it was known to be down");
+    for _ in 0..20 {
+        site.lambda.invoke(sweep(), TIME).await.success();
+        site.lambda.invoke(site.stream(&ids).await, TIME).await.success();
+    }
+    let probed = ops.seen().len() - found;
+    assert!(probed <= 5, "{probed} probes while it was down");
+    up.store(true, Ordering::Release);
+    eventually(20, "delivered", async || {
+        site.lambda.invoke(sweep(), TIME).await.success();
+        (ops.counts().len() == ids.len()).then_some(())
+    })
+    .await;
+    for id in &ids {
+        assert_eq!(site.message(id).await["state"], "delivered");
+    }
 }
