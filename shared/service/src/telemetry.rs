@@ -35,8 +35,10 @@ pub fn init(environment: &Environment) -> Result<(), String> {
         "text" => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         _ => return Err("LOG_FORMAT: must be json or text".to_owned()),
     };
-    // The SDK's trace lines hold whole requests and answers, and so what is in `data` (contract §6).
-    let quotes_nothing = filter_fn(|line| !line.target().starts_with("aws_") || *line.level() <= Level::DEBUG);
+    // The SDK's trace lines hold whole requests and answers, the Lambda runtime's whole events, and so what is in `data`
+    // (contract §6).
+    let quotes = |target: &str| target.starts_with("aws_") || target.starts_with("lambda_");
+    let quotes_nothing = filter_fn(move |line| !quotes(line.target()) || *line.level() <= Level::DEBUG);
     let started = tracing_subscriber::registry().with(lines.with_filter(filter.and(quotes_nothing))).try_init();
     // The only error is that the log has been started before.
     let _ = started;

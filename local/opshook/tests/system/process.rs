@@ -72,6 +72,17 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Ends it, and answers all that it said and nobody has read yet.
+    pub async fn said(&mut self) -> String {
+        self.kill();
+        let mut said = String::new();
+        while let Some(line) = self.lines.recv().await {
+            said.push_str(&line);
+            said.push('\n');
+        }
+        said
+    }
+
     /// Waits until it ends by itself: its exit status and all that it said. Panics after 30 s.
     pub async fn end(mut self) -> (i32, String) {
         let said = tokio::time::timeout(Duration::from_secs(30), async {

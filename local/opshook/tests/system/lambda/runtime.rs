@@ -122,6 +122,11 @@ impl Lambda {
         (answer.unwrap(), began.elapsed())
     }
 
+    /// Ends it, and answers its log.
+    pub async fn log(mut self) -> String {
+        self.process.said().await
+    }
+
     /// The first line of its log with that in it.
     pub async fn line_with(&mut self, part: &str) -> String {
         self.process.line_with(part).await

@@ -174,3 +174,33 @@ async fn a_stream_has_its_new_messages_sent_and_of_the_others_none() {
     site.lambda.invoke(sweep(), TIME).await.success();
     eventually(1, "all is delivered", async || (ops.counts().len() == 4).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_log_holds_what_an_event_says() {
+    let ops = Ops::start(|_, _| ops::status(500, "ana@example.com")).await;
+    let site = Site::start(&ops, "1s").await;
+    let storage = Proxy::start(site.engine.addr(), pass()).await;
+    let mut settings = emit_settings(&storage, &ops, "1s");
+    settings.insert("RUST_LOG".to_owned(), "trace".to_owned());
+    let lambda = Lambda::start("emit-retry", settings).await;
+    let event = account_created("onb-1", "example.com");
+    let accepted = lambda.invoke(event.clone(), TIME).await.success();
+    let id = accepted["webhook_id"].as_str().unwrap().to_owned();
+    lambda.invoke(site.stream(&[id]).await, TIME).await.success();
+    lambda.invoke(event.replace("session_id", "ana@example.com"), TIME).await.failure("invalid_event");
+    lambda
+        .invoke(event.replace("{", "{\"ana@example.com\":1,\"ana@example.com\":2,"), TIME)
+        .await
+        .failure("malformed_json");
+    lambda.invoke(json!({"Records": [{"eventSource": "aws:sqs", "body": event}]}).to_string(), TIME).await;
+    let request = Raw::json("POST", "/api/v1/events", event).header("authorization", format!("Bearer {TOKEN}"));
+    lambda.invoke(as_http(&request), TIME).await.success();
+    let log = lambda.log().await;
+    for said in ["malformed_json", "invalid_event", "unknown_trigger", "the attempt failed", "TRACE"] {
+        assert!(log.contains(said), "{said} is missing: {log}");
+    }
+    for secret in ["ana@", TOKEN] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None);
+    }
+}
