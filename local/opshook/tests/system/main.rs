@@ -5,7 +5,7 @@
 mod bad_input;
 mod bad_requests;
 mod browser;
-mod clocks;
+mod chaos;
 mod counting;
 mod crash;
 mod delivery;

@@ -72,15 +72,24 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Ends it, and answers all that it said and nobody has read yet.
-    pub async fn said(&mut self) -> String {
+    /// Asks it to end, as a service manager does.
+    pub fn terminate(&self) {
+        let _ = Command::new("kill").args(["-TERM", &self.id().to_string()]).status();
+    }
+
+    /// Whether it has ended, and how: none while it runs, no status where a signal ended it.
+    pub fn ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
+    /// Kills it if it runs: what it said that nobody has read.
+    pub async fn last_words(&mut self) -> Vec<String> {
         self.kill();
-        let mut said = String::new();
+        let mut lines = Vec::new();
         while let Some(line) = self.lines.recv().await {
-            said.push_str(&line);
-            said.push('\n');
+            lines.push(line);
         }
-        said
+        lines
     }
 
     /// Waits until it ends by itself: its exit status and all that it said. Panics after 30 s.

@@ -134,6 +134,12 @@ impl Refusal {
     }
 }
 
+/// An answer of an endpoint that says no; busy ones say for how long.
+fn plain(status: u16) -> Vec<u8> {
+    let busy = if matches!(status, 429 | 503) { "retry-after: 1\r\n" } else { "" };
+    format!("HTTP/1.1 {status} Status\r\n{busy}content-length: 0\r\n\r\n").into_bytes()
+}
+
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -151,9 +157,11 @@ pub enum Fault {
     Refuse(Refusal),
     /// It takes effect and is answered so.
     RefuseAfter(Refusal),
+    /// It is answered with this status, in the name of whoever stands behind, and never takes effect.
+    Answer(u16),
     /// It takes effect, and the answer comes after this time.
     Delay(Duration),
-    /// It never takes effect and is never answered.
+    /// It never takes effect and is never answered; the connection stays for as long as the client has it open.
     Hang,
 }
 
@@ -169,11 +177,15 @@ impl Fault {
 
 /// A call on its way through.
 pub struct Call {
+    /// The SDK's id of the call, or the `webhook-id` of a delivery: the same each time that it is tried again.
+    pub id: String,
     /// Such as `PutItem`; empty where it is no call of DynamoDB.
     pub operation: String,
     /// How often the same call was here before: tries again of the SDK, or deliveries of the same message.
     pub before: u32,
     pub body: String,
+    /// Held by the proxy for as long as the client waits for the answer.
+    pub flight: Arc<()>,
 }
 
 impl Call {
@@ -273,13 +285,16 @@ impl Proxy {
 }
 
 impl State {
-    fn decide(&mut self, request: &Message) -> Fault {
+    fn decide(&mut self, request: &Message, flight: &Arc<()>) -> Fault {
         let operation = request.header("x-amz-target").and_then(|target| target.split_once('.'));
         let operation = operation.map(|(_, operation)| operation.to_owned()).unwrap_or_default();
         let id = request.header("amz-sdk-invocation-id").or_else(|| request.header("webhook-id"));
-        let seen = self.seen.entry(id.unwrap_or_default().to_owned()).or_default();
-        let call = Call { operation, before: *seen, body: String::from_utf8_lossy(&request.body).into_owned() };
+        let id = id.unwrap_or_default().to_owned();
+        let seen = self.seen.entry(id.clone()).or_default();
+        let before = *seen;
         *seen += 1;
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        let call = Call { id, operation, before, body, flight: Arc::clone(flight) };
         let fault = (self.plan)(&call);
         *self.counts.entry(fault.name()).or_default() += 1;
         fault
@@ -290,19 +305,26 @@ impl State {
 async fn serve(mut client: Wire, state: Arc<Mutex<State>>) -> Result<()> {
     let mut upstream: Option<(SocketAddr, Wire)> = None;
     while let Some(request) = client.next().await? {
+        let flight = Arc::new(());
         let (fault, target) = {
             let mut state = state.lock().unwrap();
-            (state.decide(&request), state.target)
+            (state.decide(&request, &flight), state.target)
         };
         match fault {
             Fault::CutRequest => return Ok(()),
-            Fault::Hang => return std::future::pending().await,
+            Fault::Hang => return client.next().await.map(|_| ()),
             Fault::Refuse(refusal) => {
+                drop(flight);
                 client.stream.write_all(&refusal.answer()).await?;
                 continue;
             }
+            Fault::Answer(status) => {
+                drop(flight);
+                client.stream.write_all(&plain(status)).await?;
+                continue;
+            }
             Fault::Late(time) => {
-                drop(client);
+                drop((client, flight));
                 tokio::time::sleep(time).await;
                 return forward(&mut upstream, target, &request).await.map(|_| ());
             }
@@ -310,6 +332,11 @@ async fn serve(mut client: Wire, state: Arc<Mutex<State>>) -> Result<()> {
         }
         let answer = forward(&mut upstream, target, &request).await?;
         let bytes = answer.bytes();
+        if let Fault::Delay(time) = fault {
+            tokio::time::sleep(time).await;
+        }
+        // From its first byte on, the client may have the answer and go on before the next line here runs.
+        drop(flight);
         match fault {
             Fault::LoseAnswer => return Ok(()),
             Fault::CutAnswer => {
@@ -317,10 +344,6 @@ async fn serve(mut client: Wire, state: Arc<Mutex<State>>) -> Result<()> {
                 return client.stream.write_all(&bytes[..half]).await;
             }
             Fault::RefuseAfter(refusal) => client.stream.write_all(&refusal.answer()).await?,
-            Fault::Delay(time) => {
-                tokio::time::sleep(time).await;
-                client.stream.write_all(&bytes).await?;
-            }
             _ => client.stream.write_all(&bytes).await?,
         }
     }

@@ -124,7 +124,7 @@ impl Lambda {
 
     /// Ends it, and answers its log.
     pub async fn log(mut self) -> String {
-        self.process.said().await
+        self.process.last_words().await.join("\n")
     }
 
     /// The first line of its log with that in it.
