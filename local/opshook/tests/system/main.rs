@@ -26,3 +26,4 @@ mod process;
 mod proxy;
 mod raw;
 mod recovery;
+mod simulation;
