@@ -17,7 +17,11 @@ WATCHED_S = 60
 PROBE_WAITS_S = [1, 2, 4, 8, 16, 30]
 # An attempt's time of day and the arrival of its request are two clocks' readings.
 TOLERANCE_S = 0.05
+# What was on its way when the breaker opened arrives within this, well before the first probe.
+ON_THE_WAY_S = 0.5
 SLOTS = 32
+# Five failures open it, so four slots may be used once more.
+MOST_UNTIL_OPEN = SLOTS + 4
 DELIVERED = 1_000
 MOST_S = 10
 # After so many that got through, the probe among them, so many may be under way at once.
@@ -26,7 +30,7 @@ STEPS = [(0, 1), (2, 4), (6, 16), (22, 32)]
 MOST_OUT_OF_ORDER = SLOTS + 8
 NOTE = (
     "{pending:,} messages written straight into the outbox (BatchWriteItem), then emit-retry started. For {watched} s ops "
-    "answers 503 or closes the connection, in turn; what came before emit-retry opened its breaker is not counted. Then the "
+    "answers 503 or closes the connection, in turn; what was on its way when emit-retry opened its breaker is no probe. Then the "
     "real receive takes its place, on an engine of its own. The {delivered:,} count from the first delivery; the order is that "
     "of receive's event ids, and how far one is out of it is told in places; the steps are read from the attempts."
 )
@@ -65,12 +69,11 @@ def run(site, options, progress):
 
 def calm_figures(requests, opened, progress):
     """Requests while the breaker was open, by the probe intervals."""
-    before = [request for request in requests if request.at <= opened]
-    # These were under way when it opened.
-    after = [request for request in requests if request.at > opened + TOLERANCE_S]
+    after = [request for request in requests if request.at > opened + ON_THE_WAY_S]
+    before = len(requests) - len(after)
     marks = [opened] + [request.at for request in after]
     gaps = [later - earlier for earlier, later in zip(marks, marks[1:])]
-    progress.note(f"ops is down: {len(before)} requests until the breaker opened, then after {[round(gap, 1) for gap in gaps]} s")
+    progress.note(f"ops is down: {before} requests until the breaker opened, then after {[round(gap, 1) for gap in gaps]} s")
     waits = PROBE_WAITS_S + [PROBE_WAITS_S[-1]] * len(gaps)
     too_soon = sum(gap < wait - TOLERANCE_S for gap, wait in zip(gaps, waits))
     allowed, at = 0, 0
@@ -78,9 +81,9 @@ def calm_figures(requests, opened, progress):
         at += wait
         allowed += at <= WATCHED_S
     return [
-        Figure(NAME, "requests until the breaker opened", len(requests) - len(after), "", SLOTS),
-        Figure(NAME, f"requests in the {WATCHED_S} s after", len(after), "", allowed),
-        Figure(NAME, "of them sooner than the probe interval", too_soon, "", 0),
+        Figure(NAME, "requests until the breaker opened", before, "", MOST_UNTIL_OPEN),
+        Figure(NAME, f"probes in the {WATCHED_S} s after", len(after), "", allowed),
+        Figure(NAME, "probes sooner than their interval", too_soon, "", 0),
     ]
 
 

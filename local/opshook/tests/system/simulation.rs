@@ -24,7 +24,7 @@ use run::{Report, run};
 use world::Counts;
 
 /// Seeds of a normal run of the tests.
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 1;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))

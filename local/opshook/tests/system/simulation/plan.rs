@@ -99,7 +99,7 @@ impl Plan {
         Self {
             seed,
             length,
-            longest_pause: chance.spread(5 * SECOND..=20 * MINUTE),
+            longest_pause: chance.spread(5 * MINUTE..=20 * MINUTE),
             retention_days: if expires { 8 } else { 60 },
             rates: Rates {
                 store: chance.pick(&[0.0, 0.004, 0.02, 0.08]),
@@ -114,11 +114,6 @@ impl Plan {
             clocks,
             steps,
         }
-    }
-
-    /// Whether every process's clock is right.
-    pub fn clocks_are_right(&self) -> bool {
-        self.clocks.iter().all(|ahead| is_right(*ahead))
     }
 
     pub fn mood(&self, now: u64) -> Option<Mood> {
