@@ -141,7 +141,7 @@ async fn rows_that_are_no_messages_are_none() {
     }
     for list in [&[][..], &[("state", "dead")], &[("session_id", "s1")]] {
         let (items, _) = board.lists.page(OUTBOX, list).await;
-        assert_eq!(ids(&items), [message.id.clone()], "{list:?}");
+        assert_eq!(ids(&items), std::slice::from_ref(&message.id), "{list:?}");
     }
     for list in [&[][..], &[("level", "warn")], &[("session_id", "s1")]] {
         assert_eq!(board.lists.page(ACTIVITY, list).await, (vec![entry.shown.clone()], None), "{list:?}");

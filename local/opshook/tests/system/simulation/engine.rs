@@ -128,7 +128,7 @@ impl Engine {
                 self.run("DynamoDB_20120810.Scan", &format!(r#"{{"TableName":"opshook_{table}"{start}}}"#));
             assert_eq!(status, 200, "{text}");
             let mut page: Value = serde_json::from_str(&text).unwrap();
-            rows.extend(page["Items"].as_array_mut().unwrap().drain(..));
+            rows.append(page["Items"].as_array_mut().unwrap());
             match &page["LastEvaluatedKey"] {
                 Value::Null => return rows,
                 key => start = format!(r#","ExclusiveStartKey":{key}"#),

@@ -39,7 +39,6 @@ pub struct Accepted {
     pub event: &'static str,
     pub session: String,
     pub domain: String,
-    pub at: u64,
 }
 
 impl Accepted {
@@ -124,11 +123,9 @@ impl Portal {
     }
 
     fn note(&self, event: &Emitted, webhook_id: &str) {
-        let at = self.world.now();
         self.world.note(Some(webhook_id), "accepted");
         self.world.judge().accepted(&self.world, webhook_id);
-        let accepted =
-            Accepted { event: event.event, session: event.session.clone(), domain: event.domain.clone(), at };
+        let accepted = Accepted { event: event.event, session: event.session.clone(), domain: event.domain.clone() };
         self.accepted.lock().unwrap().insert(webhook_id.to_owned(), accepted);
     }
 

@@ -40,7 +40,7 @@ pub fn run(seed: u64) -> Report {
     fastrand::seed(seed);
     runtime.block_on(async {
         let run = Run::begin(seed).await;
-        run.to_the_end().await
+        run.until_the_end().await
     })
 }
 
@@ -65,7 +65,7 @@ impl Run {
         Self { world, outbox, ops, processes, portal, operator }
     }
 
-    async fn to_the_end(self) -> Report {
+    async fn until_the_end(self) -> Report {
         for (at, step) in &self.world.plan.steps {
             sleep_until(self.world.instant(*at)).await;
             self.step(*step).await;
