@@ -15,7 +15,7 @@ use service::problem::{Code, Problem};
 use store::Deadline;
 use store::outbox::{Acceptance, NewMessage};
 
-use crate::dispatch::Slot;
+use crate::dispatch::{Slot, Why};
 use crate::{App, storage};
 
 const KEY_HEADER: &str = "idempotency-key";
@@ -74,7 +74,7 @@ async fn keep(app: &App, message: &NewMessage<'_>) -> Result<MessageState, Probl
         Acceptance::Accepted(leased) => {
             metrics::counter!("opshook_accepted_total").increment(1);
             match (leased, slot) {
-                (Some(leased), Some(slot)) => slot.deliver(*leased, None),
+                (Some(leased), Some(slot)) => slot.deliver(*leased, Why::Due),
                 _ => app.dispatcher.iter().for_each(|dispatcher| dispatcher.wake()),
             }
             Ok(MessageState::Pending)

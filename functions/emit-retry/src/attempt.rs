@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use contract::id::WebhookId;
+use contract::time;
 use contract::wire::Attempt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use store::outbox::{Failure, Leased, Recording, Then};
 use store::{Deadline, StoreError};
 use tokio::time::Instant;
 
 use crate::activity;
 use crate::breaker;
-use crate::dispatch::Dispatcher;
-use crate::gate::Probe;
+use crate::dispatch::{Dispatcher, Why};
 use crate::schedule::{self, Next};
 use crate::sender::Sent;
 
@@ -26,7 +26,7 @@ const RECORD_AGAIN: Duration = Duration::from_secs(1);
 impl Dispatcher {
     /// Sends a message once and records what came of it; then the endpoint's breaker learns of it. True when it is delivered
     /// and that is recorded.
-    pub(crate) async fn attempt(&self, leased: &Leased, probe: Option<&Probe>) -> bool {
+    pub(crate) async fn attempt(&self, leased: &Leased, why: &Why) -> bool {
         let webhook_id = leased.webhook_id.as_str();
         let Some(id) = WebhookId::parse(webhook_id) else {
             self.set_aside(webhook_id, "its id can't be sent").await;
@@ -36,6 +36,10 @@ impl Dispatcher {
             tracing::info!(webhook_id, "the lease is too short by now; the message is taken up again");
             return false;
         }
+        let probe = match why {
+            Why::Probe(probe) => Some(probe),
+            Why::Due | Why::Backlog => None,
+        };
         let sent = self.sender.send(&id, &leased.body, self.clock.now()).await;
         let next = if leased.is_scheduled && probe.is_none() {
             schedule::next(&self.delivery.schedule, leased.step, sent.answer, self.random())
@@ -53,7 +57,9 @@ impl Dispatcher {
                 self.invocation().not_recorded(webhook_id);
             }
         }
-        self.drain().note(breaker::verdict(sent.attempt.status));
+        if matches!(why, Why::Backlog) {
+            self.drain().note(breaker::verdict(sent.attempt.status));
+        }
         self.until_the_end(self.gate.learn(webhook_id, &sent, probe)).await;
         is_delivered
     }
@@ -62,7 +68,7 @@ impl Dispatcher {
         let now = self.clock.now();
         let then = match next {
             Next::Done => return self.record_delivery(leased, &sent.attempt, now).await,
-            Next::Wait(wait) => Then::TryAt(later(now, wait)),
+            Next::Wait(wait) => Then::TryAt(time::after(now, wait)),
             Next::AsBefore => Then::AsBefore,
             Next::Park => Then::Park,
             Next::Die => Then::Die,
@@ -137,8 +143,4 @@ fn tell(leased: &Leased, attempt: &Attempt, next: Next, probe: bool) {
         }
     };
     metrics::counter!("opshook_attempts_total", "outcome" => outcome).increment(1);
-}
-
-fn later(now: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use contract::time::{after, until};
+use jiff::Timestamp;
 use store::outbox::{Breaker, Phase};
 
 /// So many different messages in a row open it.
@@ -80,7 +81,7 @@ pub fn opened(seen: &Breaker, now: Timestamp, verdict: Verdict, retry_after: Opt
 
 /// How long until the next probe may be made; nothing when it may be made now.
 pub fn until_probe(seen: &Breaker, now: Timestamp) -> Duration {
-    let wait = Duration::try_from(seen.next_probe_at.duration_since(now)).unwrap_or_default();
+    let wait = until(seen.next_probe_at, now);
     if wait > MAX_RETRY_AFTER + CLOCKS_DIFFER { Duration::ZERO } else { wait }
 }
 
@@ -122,10 +123,6 @@ pub fn drained(seen: &Breaker, since: Timestamp, now: Timestamp) -> Option<Break
 fn probe_wait(failed: u32, retry_after: Option<Duration>) -> Duration {
     let wait = FIRST_PROBE_WAIT.saturating_mul(2_u32.saturating_pow(failed)).min(LONGEST_PROBE_WAIT);
     wait.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
-}
-
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }
 
 /// How many messages are under way at once while the backlog drains: 1, 4, 16, then 32; half as many after a failure of

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use contract::id::IdSource;
+use contract::time;
 use futures_util::future::join_all;
-use jiff::Timestamp;
 use service::clock::Clock;
 use service::host::{Background, Stop};
 use store::outbox::{Claim, Leased, Phase, Take};
@@ -81,6 +81,17 @@ pub struct Slot {
     permit: OwnedSemaphorePermit,
 }
 
+/// Why a message is sent now.
+#[derive(Debug)]
+pub enum Why {
+    /// It is new, or its next attempt is due.
+    Due,
+    /// The endpoint is down, and this is how it is found out whether it is back.
+    Probe(Probe),
+    /// It waited while the endpoint was down.
+    Backlog,
+}
+
 impl Slot {
     /// The claim to hold the message with.
     pub fn claim(&self) -> &Claim {
@@ -88,16 +99,22 @@ impl Slot {
     }
 
     /// Works on the message after the caller has gone on.
-    pub fn deliver(self, leased: Leased, probe: Option<Probe>) {
+    pub fn deliver(self, leased: Leased, why: Why) {
         let Self { dispatcher, permit, .. } = self;
         let mut attempts = locked(&dispatcher.attempts);
         while attempts.try_join_next().is_some() {}
         let own = Arc::clone(&dispatcher);
         own.taken.fetch_add(1, Ordering::AcqRel);
         locked(&own.in_hand).insert(leased.webhook_id.clone());
+        if matches!(why, Why::Backlog) {
+            own.drain().began();
+        }
         attempts.spawn(async move {
-            let is_delivered = own.attempt(&leased, probe.as_ref()).await;
+            let is_delivered = own.attempt(&leased, &why).await;
             locked(&own.in_hand).remove(&leased.webhook_id);
+            if matches!(why, Why::Backlog) {
+                own.drain().ended();
+            }
             drop(permit);
             if !is_delivered || own.is_hungry.load(Ordering::Acquire) {
                 own.wake();
@@ -229,16 +246,16 @@ impl Dispatcher {
         let due = self.store.due(now, free, Deadline::for_write()).await?;
         let all = due.now.len();
         let claims = due.now.into_iter().map_while(|id| Some((id, self.slot()?)));
-        join_all(claims.map(|(id, slot)| self.claim_and_deliver(id, slot, Take::Due))).await;
+        join_all(claims.map(|(id, slot)| self.claim_and_deliver(id, slot, Take::Due, Why::Due))).await;
         self.is_hungry.store(all == free, Ordering::Release);
-        let until_next = due.next_at.map_or(self.longest_pause, |at| wait_until(at, now));
+        let until_next = due.next_at.map_or(self.longest_pause, |at| time::until(at, now));
         Ok(if all == free { Duration::ZERO } else { until_next })
     }
 
     /// Claims a message and has it delivered, if there is anything to take.
-    pub(crate) async fn claim_and_deliver(&self, webhook_id: String, slot: Slot, take: Take) {
+    pub(crate) async fn claim_and_deliver(&self, webhook_id: String, slot: Slot, take: Take, why: Why) {
         if let Some(leased) = self.claim(&webhook_id, slot.claim(), take).await {
-            slot.deliver(leased, None);
+            slot.deliver(leased, why);
         }
     }
 
@@ -278,8 +295,4 @@ impl Dispatcher {
 /// A panic elsewhere can't leave these in between.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn wait_until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }

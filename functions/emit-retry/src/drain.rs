@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use contract::time;
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use store::outbox::{Breaker, MessageRef, Take};
 use store::{Deadline, StoreError};
 
 use crate::breaker::{self, Ramp, Verdict};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Why};
 
 /// So many of the oldest take turns in probing, so that one that always fails does not keep the others waiting.
 const PROBERS: usize = 8;
@@ -30,6 +30,9 @@ pub(crate) struct Drain {
     /// and after which of them to read on.
     after: Option<String>,
     is_at_end: bool,
+    /// How many of it are under way. What is under way since before the endpoint went down may stall, and must not hold
+    /// these up.
+    in_flight: u32,
 }
 
 impl Drain {
@@ -37,10 +40,23 @@ impl Drain {
         self.ramp.note(verdict);
     }
 
+    pub(crate) fn began(&mut self) {
+        self.in_flight += 1;
+    }
+
+    pub(crate) fn ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// How many more may be under way.
+    fn room(&self) -> u32 {
+        self.ramp.width().saturating_sub(self.in_flight)
+    }
+
     /// Begins anew where the endpoint has been down since.
     fn begin(&mut self, since: Timestamp) {
         if self.since != Some(since) {
-            *self = Self { since: Some(since), ..Self::default() };
+            *self = Self { since: Some(since), in_flight: self.in_flight, ..Self::default() };
         }
     }
 }
@@ -63,7 +79,7 @@ impl Dispatcher {
         let (before, from) = oldest.split_at(turn);
         for MessageRef { webhook_id, .. } in from.iter().chain(before) {
             if let Some(leased) = self.claim(webhook_id, slot.claim(), Take::Waiting).await {
-                slot.deliver(leased, Some(probe));
+                slot.deliver(leased, Why::Probe(probe));
                 return Ok(self.longest_pause);
             }
         }
@@ -74,18 +90,23 @@ impl Dispatcher {
     /// Sends what waited, as many at a time as the endpoint has shown that it can take.
     pub(crate) async fn send_backlog(self: &Arc<Self>, seen: &Breaker) -> Result<Duration, StoreError> {
         self.drain().begin(seen.since);
-        let room = self.drain().ramp.width().saturating_sub(self.in_flight());
+        // As many as find a slot: one that was taken out and not sent would wait for its schedule.
+        let room = usize::try_from(self.drain().room()).unwrap_or(1).min(self.slots.available_permits());
         if room == 0 {
             return Ok(self.longest_pause);
         }
-        let batch = self.next_of_backlog(usize::try_from(room).unwrap_or(1), seen.since).await?;
+        let batch = self.next_of_backlog(room, seen.since).await?;
         if batch.is_empty() {
             self.gate.drained(seen.since).await;
             return Ok(Duration::ZERO);
         }
         let claims = batch.into_iter().map_while(|next| Some((next.webhook_id, self.slot()?)));
-        join_all(claims.map(|(id, slot)| self.claim_and_deliver(id, slot, Take::Waiting))).await;
-        Ok(if self.in_flight() < self.drain().ramp.width() { Duration::ZERO } else { self.longest_pause })
+        join_all(claims.map(|(id, slot)| self.claim_and_deliver(id, slot, Take::Waiting, Why::Backlog))).await;
+        Ok(if self.drain().room() > 0 && self.slots.available_permits() > 0 {
+            Duration::ZERO
+        } else {
+            self.longest_pause
+        })
     }
 
     /// The next of what was accepted until the endpoint came back; none when that was all.
@@ -100,8 +121,7 @@ impl Dispatcher {
             let mut drain = self.drain();
             drain.after = found.last().map(|last| last.accepted_key.clone()).or(after);
             drain.is_at_end = found.is_empty();
-            let end = since.checked_add(SignedDuration::from_millis(1)).unwrap_or(since);
-            let end = time::format_ms(end);
+            let end = time::format_ms(time::after(since, Duration::from_millis(1)));
             let before_end = found.iter().take_while(|next| next.accepted_key.as_str() < end.as_str()).count();
             drain.is_at_end |= before_end < found.len();
             drain.next.extend(found.into_iter().take(before_end));

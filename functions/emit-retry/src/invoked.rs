@@ -6,7 +6,7 @@ use std::time::Duration;
 use store::outbox::{Phase, Take};
 use tokio::time::Instant;
 
-use crate::dispatch::{Dispatcher, SLOTS};
+use crate::dispatch::{Dispatcher, SLOTS, Why};
 use crate::drain::Drain;
 
 /// No message is taken with less than this left: a claim takes up to 1.8 s, an attempt 5 s, and recording 2 s.
@@ -92,7 +92,7 @@ impl Dispatcher {
             if !works || Instant::now() >= last_start {
                 break;
             }
-            self.until_the_end(self.claim_and_deliver(webhook_id.clone(), slot, Take::Due)).await;
+            self.until_the_end(self.claim_and_deliver(webhook_id.clone(), slot, Take::Due, Why::Due)).await;
         }
         self.end_invocation().await
     }

@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use contract::event::FieldError;
 use contract::id::WebhookId;
-use contract::json::{self, Members, TopLevel};
+use contract::json::Members;
 use contract::time;
 use contract::wire::{Message, MessageState, Replayed};
 use futures_util::StreamExt;
@@ -136,26 +136,22 @@ struct Wanted {
 
 impl Wanted {
     fn parse(body: &[u8]) -> Result<Self, Problem> {
-        let fields = match json::top_level(body) {
-            Err(malformed) => return Err(Problem::new(Code::MalformedJson, malformed.to_string())),
-            Ok(TopLevel::Other) => return Err(Problem::fields(vec![fault("", "must be a JSON object")])),
-            Ok(TopLevel::Object(fields)) => fields,
-        };
+        let fields = body::fields(body)?;
         let mut faults = Vec::new();
         if fields.keys().any(|name| !FIELDS.contains(&name.as_str())) {
-            faults.push(fault("", "may have the fields state, from, to and dry_run alone"));
+            faults.push(FieldError::new("", "may have the fields state, from, to and dry_run alone"));
         }
         let state = value::<String>(&fields, "state", "must be dead, parked or delivered", &mut faults);
         let state = state.as_deref().and_then(MessageState::parse).filter(|state| *state != MessageState::Pending);
         if state.is_none() && faults.iter().all(|fault| fault.pointer != "/state") {
-            faults.push(fault("/state", "must be dead, parked or delivered"));
+            faults.push(FieldError::new("/state", "must be dead, parked or delivered"));
         }
         let mut time = |name: &str| {
             const RULE: &str = "must be RFC 3339 with an offset, such as 2026-11-24T10:15:30Z";
             let text = value::<String>(&fields, name, RULE, &mut faults)?;
             let time = time::parse_rfc3339(&text);
             if time.is_none() {
-                faults.push(fault(&format!("/{name}"), RULE));
+                faults.push(FieldError::new(format!("/{name}"), RULE));
             }
             time
         };
@@ -164,8 +160,8 @@ impl Wanted {
         if state == Some(MessageState::Delivered) {
             for (name, value) in [("from", from), ("to", to)] {
                 if value.is_none() && faults.iter().all(|fault| fault.pointer != format!("/{name}")) {
-                    faults.push(fault(
-                        &format!("/{name}"),
+                    faults.push(FieldError::new(
+                        format!("/{name}"),
                         "is required for delivered messages: say which ones ops lost",
                     ));
                 }
@@ -183,11 +179,7 @@ fn value<T: DeserializeOwned>(fields: &Members<'_>, name: &str, rule: &str, faul
     let json = fields.get(name).map(|value| value.get()).filter(|json| *json != "null")?;
     let value = serde_json::from_str(json).ok();
     if value.is_none() {
-        faults.push(fault(&format!("/{name}"), rule));
+        faults.push(FieldError::new(format!("/{name}"), rule));
     }
     value
-}
-
-fn fault(pointer: &str, detail: &str) -> FieldError {
-    FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State};
 use contract::event::{Domain, FieldError};
-use contract::json::{self, TopLevel};
 use contract::ticket::TicketId;
 use contract::wire::{Page, Ticket, TicketStatus};
 use service::body;
@@ -69,18 +68,13 @@ pub async fn change(
 }
 
 fn wanted_status(body: &[u8]) -> Result<TicketStatus, Problem> {
-    let fault = |pointer: &str, detail: &str| FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() };
-    let fields = match json::top_level(body) {
-        Err(malformed) => return Err(Problem::new(Code::MalformedJson, malformed.to_string())),
-        Ok(TopLevel::Other) => return Err(Problem::fields(vec![fault("", "must be a JSON object")])),
-        Ok(TopLevel::Object(fields)) => fields,
-    };
+    let fields = body::fields(body)?;
     if fields.keys().any(|name| name != "status") {
-        return Err(Problem::fields(vec![fault("", "may have the field status alone")]));
+        return Err(Problem::fields(vec![FieldError::new("", "may have the field status alone")]));
     }
     let text = fields.get("status").and_then(|value| serde_json::from_str::<String>(value.get()).ok());
     let status = text.as_deref().and_then(TicketStatus::parse);
-    status.ok_or_else(|| Problem::fields(vec![fault("/status", STATUS_RULE)]))
+    status.ok_or_else(|| Problem::fields(vec![FieldError::new("/status", STATUS_RULE)]))
 }
 
 fn none() -> Problem {

@@ -49,6 +49,13 @@ pub struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    /// A fault at `pointer`.
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
 /// Why a body is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
@@ -84,7 +91,7 @@ impl Event {
     /// ```
     pub fn parse(body: &[u8], unknown: UnknownFields) -> Result<Self, EventError> {
         let TopLevel::Object(members) = json::top_level(body)? else {
-            return Err(EventError::Invalid(vec![fault("", "must be a JSON object")]));
+            return Err(EventError::Invalid(vec![FieldError::new("", "must be a JSON object")]));
         };
         if let Some(data) = members.get("data") {
             json::refuse_repeated_keys(data.get())?;
@@ -96,7 +103,9 @@ impl Event {
         let timestamp = fields.text("timestamp", timestamp);
         let data = fields.data();
         if session_id.is_blank(SessionId::is_empty) && domain.is_blank(Domain::is_empty) {
-            fields.faults.push(fault("", "must name a session or a domain: `session_id` and `domain` are both empty"));
+            fields
+                .faults
+                .push(FieldError::new("", "must name a session or a domain: `session_id` and `domain` are both empty"));
         }
         if unknown == UnknownFields::Refuse {
             fields.refuse_the_rest();
@@ -153,7 +162,7 @@ impl Fields<'_> {
                 _ => "must be a string",
             },
         };
-        self.faults.push(fault(&format!("/{name}"), detail));
+        self.faults.push(FieldError::new(format!("/{name}"), detail));
         Field::Faulty
     }
 
@@ -161,12 +170,12 @@ impl Fields<'_> {
     fn event(&mut self) -> Option<EventName> {
         match (self.text("event", EventName::parse), self.text("type", EventName::parse)) {
             (Field::Good(event), Field::Good(alias)) if event != alias => {
-                self.faults.push(fault("/type", "is another name for `event`, and differs from it"));
+                self.faults.push(FieldError::new("/type", "is another name for `event`, and differs from it"));
                 None
             }
             (Field::Good(event), Field::Absent | Field::Good(_)) | (Field::Absent, Field::Good(event)) => Some(event),
             (Field::Absent, Field::Absent) => {
-                self.faults.push(fault("/event", "is required"));
+                self.faults.push(FieldError::new("/event", "is required"));
                 None
             }
             (Field::Faulty, _) | (_, Field::Faulty) => None,
@@ -180,14 +189,16 @@ impl Fields<'_> {
             Some(raw) => JsonObject::of_checked(raw),
         };
         if data.is_none() {
-            self.faults.push(fault("/data", "must be an object"));
+            self.faults.push(FieldError::new("/data", "must be an object"));
         }
         data
     }
 
     fn refuse_the_rest(&mut self) {
         let names = self.members.keys().take(MAX_FAULTS);
-        self.faults.extend(names.map(|name| fault(&format!("/{}", pointer_token(name)), "is not a field of an event")));
+        self.faults.extend(
+            names.map(|name| FieldError::new(format!("/{}", pointer_token(name)), "is not a field of an event")),
+        );
     }
 }
 
@@ -216,10 +227,6 @@ impl<T> Field<T> {
             Self::Good(value) => is_empty(value),
         }
     }
-}
-
-fn fault(pointer: &str, detail: &str) -> FieldError {
-    FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }
 }
 
 /// A field's name as one token of an RFC 6901 pointer.

@@ -2,8 +2,10 @@
 //!
 //! Nothing here panics or overflows, whatever the text or the number is.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 const NANOSECONDS_PER_MS: i128 = 1_000_000;
 const MINUTES_PER_DAY: i64 = 24 * 60;
@@ -50,6 +52,16 @@ pub fn format_ms(time: Timestamp) -> String {
 pub fn from_unix_ms(ms: i64) -> Timestamp {
     let outside = if ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(ms).unwrap_or(outside)
+}
+
+/// The instant so long after `time`, or the last that `jiff` counts.
+pub fn after(time: Timestamp, wait: Duration) -> Timestamp {
+    SignedDuration::try_from(wait).ok().and_then(|wait| time.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// How long it is from `now` until `time`; nothing where that is past.
+pub fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now)).unwrap_or_default()
 }
 
 /// Whole milliseconds since 1970, rounded down; negative before.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
+use contract::event::FieldError;
+use contract::json::{self, Members, TopLevel};
 use http_body_util::BodyExt;
 
 use crate::problem::{Code, Problem};
@@ -57,6 +59,18 @@ pub fn require_fits(length: usize) -> Result<(), Problem> {
         return Err(Problem::new(Code::PayloadTooLarge, format!("the body may have at most {MAX_BYTES} bytes")));
     }
     Ok(())
+}
+
+/// The top-level fields of a body that has to be a JSON object.
+///
+/// # Errors
+/// 400 for what is not JSON, 422 for JSON that is not an object.
+pub fn fields(body: &[u8]) -> Result<Members<'_>, Problem> {
+    match json::top_level(body) {
+        Ok(TopLevel::Object(fields)) => Ok(fields),
+        Ok(TopLevel::Other) => Err(Problem::fields(vec![FieldError::new("", "must be a JSON object")])),
+        Err(malformed) => Err(Problem::new(Code::MalformedJson, malformed.to_string())),
+    }
 }
 
 /// Checks that the body is said to be JSON: `application/json`, in UTF-8 where a charset is named.

@@ -98,8 +98,7 @@ impl Problem {
     /// The 422 to an `Idempotency-Key` that was used with another body.
     pub fn idempotency_mismatch() -> Self {
         let detail = "this Idempotency-Key was used with another body; take a new key for each event";
-        let errors =
-            vec![FieldError { pointer: String::new(), detail: "is not the body that the key stands for".to_owned() }];
+        let errors = vec![FieldError::new("", "is not the body that the key stands for")];
         Self { errors, ..Self::new(Code::IdempotencyMismatch, detail) }
     }
 

@@ -114,7 +114,11 @@ impl Outbox {
 
     /// Every item of a list, when nothing is wrong any more. Panics where it is not answered within 30 s.
     pub async fn whole(&self, path: &str) -> Vec<Value> {
-        insist(async || self.list(path).await).await.unwrap_or_else(|| panic!("{path} is not answered in calm"))
+        if let Some(items) = insist(async || self.list(path).await).await {
+            return items;
+        }
+        let last = self.call(Method::GET, path, None).await;
+        panic!("{path} is not answered in calm; asked once more: {last:?}")
     }
 
     /// Waits until nothing is pending, for as long as it becomes less. Answers for how long; `say` is told each 10 s how

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{activity, codes, count, switched};
 use crate::delivery::{accept, after_attempts, emit, message, once_it_is};
@@ -112,6 +112,67 @@ async fn four_messages_in_a_row_or_one_that_fails_again_and_again_open_nothing()
     once_it_is(&quick, &stubborn, "dead").await;
     assert_eq!(codes(&quick).await, ["message_dead", "third_retry_failed"]);
     quick.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_fails_stands_in_the_attempts_and_uses_up_no_schedule() {
+    let engine = engine().await;
+    let (ops, status) = switched(403).await;
+    // One attempt of the schedule is left when the breaker opens.
+    let emit = emit(&engine, &ops.url(), "0s").await;
+    let id = accept(&emit, "onb-1").await;
+    let waiting = eventually(15, "probes", async || {
+        Some(message(&emit, &id).await).filter(|message| message["attempts_total"].as_u64() >= Some(4))
+    })
+    .await;
+    assert_eq!(waiting["state"], "pending", "nothing dies while the endpoint is down: {waiting}");
+    assert!(waiting["attempts"].as_array().unwrap().iter().all(|attempt| attempt["status"] == 403));
+    status.store(200, Ordering::Relaxed);
+    once_it_is(&emit, &id, "delivered").await;
+    emit.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_stalls_since_before_holds_up_no_drain() {
+    let engine = engine().await;
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let script = move |session: &str, before: usize| match session {
+        "stalls" if before == 0 => ops::Answer::Stall(Vec::new()),
+        _ if is_down.load(Ordering::Relaxed) => ops::status(503, ""),
+        _ => ops::status(200, ""),
+    };
+    let ops = Ops::start(script).await;
+    let emit = emit(&engine, &ops.url(), SCHEDULE).await;
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        ids.push(accept(&emit, &format!("onb-{number}")).await);
+    }
+    eventually(5, "down", async || (codes(&emit).await == ["endpoint_down"]).then_some(())).await;
+    down.store(false, Ordering::Relaxed);
+    for id in &ids {
+        once_it_is(&emit, id, "delivered").await;
+    }
+    // While this one stalls, the endpoint goes down by the others and is back.
+    let stalls = accept(&emit, "stalls").await;
+    eventually(5, "it stalls", async || (ops.of(&stalls).len() == 1).then_some(())).await;
+    let stalls_since = Instant::now();
+    down.store(true, Ordering::Relaxed);
+    let mut more = Vec::new();
+    for number in 10..30 {
+        more.push(accept(&emit, &format!("onb-{number}")).await);
+    }
+    eventually(3, "down again", async || {
+        (codes(&emit).await.iter().filter(|code| *code == "endpoint_down").count() == 2).then_some(())
+    })
+    .await;
+    down.store(false, Ordering::Relaxed);
+    for id in &more {
+        once_it_is(&emit, id, "delivered").await;
+    }
+    assert!(stalls_since.elapsed() < Duration::from_millis(4_900), "they waited: {:?}", stalls_since.elapsed());
+    once_it_is(&emit, &stalls, "delivered").await;
+    emit.stop().await;
 }
 
 /// Of the oldest pending message `always` is answered, of the others what they deserve.
