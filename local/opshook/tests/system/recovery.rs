@@ -2,6 +2,7 @@
 
 mod disk;
 mod down;
+mod fencing;
 mod replay;
 mod rows;
 mod stop;

@@ -175,6 +175,37 @@ async fn an_attempt_that_stalls_since_before_holds_up_no_drain() {
     emit.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backlog_drains_1_4_16_then_32_at_a_time() {
+    const TAKES: Duration = Duration::from_millis(400);
+    let engine = engine().await;
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let script = move |_: &str, _| match is_down.load(Ordering::Relaxed) {
+        true => ops::status(503, ""),
+        false => ops::Answer::Slow(TAKES, ops::bytes(200, "", "")),
+    };
+    let ops = Ops::start(script).await;
+    let emit = emit(&engine, &ops.url(), SCHEDULE).await;
+    for number in 0..80 {
+        accept(&emit, &format!("onb-{number}")).await;
+    }
+    eventually(5, "down", async || (codes(&emit).await == ["endpoint_down"]).then_some(())).await;
+    sleep(Duration::from_millis(300)).await;
+    down.store(false, Ordering::Relaxed);
+    let before = ops.seen().len();
+    eventually(20, "all delivered", async || (count(&emit, "delivered").await == 80).then_some(())).await;
+    let arrived: Vec<i64> = ops.seen()[before..].iter().map(|seen| seen.time.as_millisecond()).collect();
+    // A message is with ops for at least this long after it came; the first one is the probe.
+    let stays = i64::try_from(TAKES.as_millis()).unwrap() - 100;
+    let together = |place: usize| arrived[1..=place].iter().filter(|at| *at + stays > arrived[place]).count();
+    let most = |places: std::ops::Range<usize>| places.map(together).max().unwrap();
+    let steps = [most(1..6), most(6..22), most(22..arrived.len())];
+    assert!(steps[0] <= 4 && steps[1] <= 16 && steps[2] <= 32, "{steps:?}");
+    assert!(steps[2] > 16, "it never was faster: {steps:?}");
+    emit.stop().await;
+}
+
 /// Of the oldest pending message `always` is answered, of the others what they deserve.
 async fn drains_in_spite_of(always: u16) {
     let engine = engine().await;
