@@ -96,4 +96,12 @@ async fn what_was_sent_before_a_replay_says_nothing_of_the_replay() {
     assert_eq!(deliver(&store, &first).await, Recording::Overtaken);
     assert_eq!(fail(&store, &first, Then::Die).await, Recording::Overtaken);
     assert_eq!(state(&store, &id).await, (MessageState::Pending, 1));
+
+    // The same where no attempt was recorded in between.
+    let (id, first, _) = taken_over(&store).await;
+    store.set_aside(id.as_str(), "a fault", "aside", Timestamp::now(), soon()).await.unwrap();
+    let replayed = store.replay(&id, "replay", Timestamp::now(), soon()).await.unwrap();
+    assert!(matches!(replayed, Replay::Done(_)));
+    assert_eq!(deliver(&store, &first).await, Recording::Overtaken);
+    assert_eq!(state(&store, &id).await, (MessageState::Pending, 0));
 }
