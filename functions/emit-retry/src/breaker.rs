@@ -1,6 +1,7 @@
 //! When the endpoint counts as down, who probes it, and how the backlog drains. Pure: the rules of contract §5 and their
 //! numbers, with the time passed in; [`crate::gate`] does what they say.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use contract::time::{after, until};
@@ -9,6 +10,11 @@ use store::outbox::{Breaker, Phase};
 
 /// So many different messages in a row open it.
 const TO_OPEN: usize = 5;
+/// A message that failed so often just before others passed opens it no more: five such would open it again and again, and
+/// each time that it closes all that is pending is sent.
+const TO_BLAME: u32 = 3;
+/// So many of them are remembered.
+const MOST_SUSPECTS: usize = 64;
 /// The wait before the first probe; it doubles with each that fails,
 const FIRST_PROBE_WAIT: Duration = Duration::from_secs(1);
 /// up to this.
@@ -42,38 +48,69 @@ pub fn verdict(status: Option<u16>) -> Verdict {
     }
 }
 
-/// The different messages that failed at the endpoint in a row, as this process saw it.
+/// The different messages that failed at the endpoint in a row, as this process saw it, and those that are known to fail
+/// while it works.
 #[derive(Debug, Default)]
-pub struct Streak(Vec<String>);
+pub struct Streak {
+    /// Since the endpoint last showed that it lives, or was last known to be down.
+    failed: Vec<String>,
+    /// Before it was known to be down, and by probes.
+    failed_before: Vec<String>,
+    /// How often others showed that the endpoint lives just after these had failed; the latest at the end.
+    outlived: VecDeque<(String, u32)>,
+}
 
 impl Streak {
     /// Takes in what an attempt on a message said; true when the breaker has to open.
     pub fn note(&mut self, webhook_id: &str, verdict: Verdict) -> bool {
         match verdict {
-            Verdict::Lives => self.0.clear(),
+            Verdict::Lives => self.lives(webhook_id),
             Verdict::Refuses => return true,
             Verdict::Down => {
-                if self.0.len() < TO_OPEN && !self.0.iter().any(|id| id == webhook_id) {
-                    self.0.push(webhook_id.to_owned());
+                let is_new = self.failed.len() < TO_OPEN && !self.failed.iter().any(|id| id == webhook_id);
+                if is_new && !self.is_its_own_fault(webhook_id) {
+                    self.failed.push(webhook_id.to_owned());
                 }
             }
         }
-        self.0.len() >= TO_OPEN
+        self.failed.len() >= TO_OPEN
     }
 
-    /// Begins anew.
+    /// The endpoint is known to be down: the count begins anew.
     pub fn clear(&mut self) {
-        self.0.clear();
+        let failed = self.failed.drain(..);
+        self.failed_before.extend(failed);
+        self.failed_before.truncate(MOST_SUSPECTS);
+    }
+
+    /// Who failed before this one passed has failed perhaps by its own fault.
+    fn lives(&mut self, webhook_id: &str) {
+        self.clear();
+        self.outlived.retain(|(id, _)| id != webhook_id);
+        for id in std::mem::take(&mut self.failed_before).into_iter().filter(|id| id != webhook_id) {
+            match self.outlived.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, times)) => *times = times.saturating_add(1),
+                None => self.outlived.push_back((id, 1)),
+            }
+        }
+        let over = self.outlived.len().saturating_sub(MOST_SUSPECTS);
+        self.outlived.drain(..over);
+    }
+
+    fn is_its_own_fault(&self, webhook_id: &str) -> bool {
+        self.outlived.iter().any(|(id, times)| id == webhook_id && *times >= TO_BLAME)
     }
 }
 
 /// It opens; none when it is open already.
 pub fn opened(seen: &Breaker, now: Timestamp, verdict: Verdict, retry_after: Option<Duration>) -> Option<Breaker> {
+    // It was not back after all: whoever passes and fails in turns is not asked each second, with all that is pending.
+    let failed_probes = if seen.phase == Phase::Draining { seen.failed_probes.saturating_add(1) } else { 0 };
     (seen.phase != Phase::Open).then(|| Breaker {
         phase: Phase::Open,
         since: now,
-        failed_probes: 0,
-        next_probe_at: after(now, probe_wait(0, retry_after)),
+        failed_probes,
+        next_probe_at: after(now, probe_wait(failed_probes, retry_after)),
         refused: verdict == Verdict::Refuses,
         stamp: seen.stamp.clone(),
     })
@@ -109,14 +146,14 @@ pub fn probe_put_back(seen: &Breaker, now: Timestamp) -> Breaker {
 
 /// A probe got through; none when another's did before.
 pub fn back(seen: &Breaker, now: Timestamp) -> Option<Breaker> {
-    let draining = || Breaker { phase: Phase::Draining, since: now, failed_probes: 0, refused: false, ..seen.clone() };
+    let draining = || Breaker { phase: Phase::Draining, since: now, refused: false, ..seen.clone() };
     (seen.phase == Phase::Open).then(draining)
 }
 
 /// What was pending when the endpoint came back is done; none when it is no longer draining since then.
 pub fn drained(seen: &Breaker, since: Timestamp, now: Timestamp) -> Option<Breaker> {
     let is_same = seen.phase == Phase::Draining && seen.since == since;
-    is_same.then(|| Breaker { phase: Phase::Closed, since: now, ..seen.clone() })
+    is_same.then(|| Breaker { phase: Phase::Closed, since: now, failed_probes: 0, ..seen.clone() })
 }
 
 /// 1, 2, 4, 8, 16, 30, 30 … s, or what the endpoint asked for.
@@ -198,6 +235,34 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_fail_while_others_pass_open_it_three_times_and_no_more() {
+        let mut streak = Streak::default();
+        let poison = ["a", "b", "c", "d", "e", "f"];
+        for round in 0..5 {
+            let opened = poison.into_iter().any(|id| streak.note(id, Verdict::Down));
+            assert_eq!(opened, round < 3, "round {round}");
+            streak.clear();
+            assert!(!streak.note("new", Verdict::Lives));
+        }
+        let others = ["g", "h", "i", "j", "k"].map(|id| streak.note(id, Verdict::Down));
+        assert_eq!(others, [false, false, false, false, true], "what failed never before still opens it");
+        streak.clear();
+        assert!(!poison.into_iter().any(|id| streak.note(id, Verdict::Lives)), "they were taken");
+        assert!(poison.into_iter().any(|id| streak.note(id, Verdict::Down)), "and so are like any other");
+    }
+
+    #[test]
+    fn what_is_remembered_of_failures_is_bounded() {
+        let mut streak = Streak::default();
+        for round in 0..1_000 {
+            (0..10).for_each(|number| drop(streak.note(&format!("{round}.{number}"), Verdict::Down)));
+            streak.clear();
+            (round % 100 == 99).then(|| streak.note("passes", Verdict::Lives));
+        }
+        assert_eq!((streak.failed_before.len(), streak.outlived.len()), (0, MOST_SUSPECTS));
+    }
+
+    #[test]
     fn probes_come_at_1_2_4_up_to_30_seconds_and_honour_retry_after_up_to_a_minute() {
         let mut seen = opened(&Breaker::closed(), now(), Verdict::Down, None).unwrap();
         let mut waits = vec![until_probe(&seen, now()).as_secs()];
@@ -239,7 +304,13 @@ mod tests {
         assert_eq!(drained(&draining, after(now(), seconds(1)), now()), None);
         let closed = drained(&draining, now(), now()).unwrap();
         assert_eq!((closed.phase, drained(&closed, now(), now())), (Phase::Closed, None));
-        assert!(opened(&draining, now(), Verdict::Down, None).is_some(), "it may fail again while it drains");
+        let again = opened(&draining, now(), Verdict::Down, None).unwrap();
+        assert_eq!(until_probe(&again, now()), seconds(2), "it was not back after all");
+        let again = opened(&back(&again, now()).unwrap(), now(), Verdict::Down, None).unwrap();
+        assert_eq!(until_probe(&again, now()), seconds(4));
+        let closed = drained(&back(&again, now()).unwrap(), now(), now()).unwrap();
+        let anew = opened(&closed, now(), Verdict::Down, None).unwrap();
+        assert_eq!(until_probe(&anew, now()), seconds(1), "it was");
     }
 
     #[test]

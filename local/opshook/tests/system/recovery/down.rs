@@ -240,6 +240,30 @@ async fn a_poison_message_holds_up_nothing_and_keeps_no_breaker_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_poison_messages_do_not_open_it_again_and_again() {
+    let engine = engine().await;
+    let script = |session: &str, _| match session {
+        "422" => ops::status(422, ""),
+        _ if session.starts_with("500") => ops::status(500, ""),
+        _ => ops::status(200, ""),
+    };
+    let ops = Ops::start(script).await;
+    let emit = emit(&engine, &ops.url(), SCHEDULE).await;
+    accept(&emit, "422").await;
+    for number in 0..6 {
+        accept(&emit, &format!("500-{number}")).await;
+    }
+    let downs = async || codes(&emit).await.iter().filter(|code| *code == "endpoint_down").count();
+    eventually(10, "down", async || (downs().await > 0).then_some(())).await;
+    // Each time that it opens, the message that gets a 422 shows a second later that the endpoint lives.
+    sleep(Duration::from_secs(10)).await;
+    assert!(downs().await <= 4, "it opened {} times", downs().await);
+    let good = accept(&emit, "good").await;
+    once_it_is(&emit, &good, "delivered").await;
+    emit.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_third_failed_retry_a_death_and_a_parking_are_told() {
     let engine = engine().await;
     let script =
