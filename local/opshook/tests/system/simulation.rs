@@ -2,8 +2,9 @@
 //! memory, with no sockets. Chance decides by a seed what fails, when, and who dies; a judge watches every write and
 //! every request, and the same seed gives the same run.
 //!
-//! `OPSHOOK_TEST_SEEDS=100` runs so many seeds, `OPSHOOK_TEST_SEED=7` exactly that one.
+//! `scripts/simulate` runs many seeds, by `OPSHOOK_TEST_SEEDS`; the first is `OPSHOOK_TEST_SEED`.
 
+mod breaker;
 mod chance;
 mod engine;
 mod judge;
@@ -13,25 +14,30 @@ mod ops;
 mod plan;
 mod portal;
 mod process;
+mod report;
 mod row;
 mod run;
 mod wire;
 mod world;
 
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use report::Summary;
 use run::{Report, run};
-use world::Counts;
 
 /// Seeds of a normal run of the tests.
-const SEEDS: u64 = 1;
+const SEEDS: u64 = 2;
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: not {text}")))
 }
 
-/// Runs seeds, on two threads.
-fn run_all(seeds: std::ops::Range<u64>) -> Vec<Report> {
+/// Runs seeds, on as many threads as there are cores.
+fn run_all(seeds: Range<u64>) -> Summary {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut reports = Vec::new();
@@ -40,56 +46,35 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<Report> {
             if seed >= seeds.end {
                 return reports;
             }
-            let started = std::time::Instant::now();
+            let started = Instant::now();
             let report = run(seed);
-            println!(
-                "seed {seed}: {} accepted, {} broken, {:?}",
-                report.accepted,
-                report.broken.len(),
-                started.elapsed()
-            );
+            let (accepted, broken, seconds) = (report.accepted, report.broken.len(), started.elapsed().as_secs_f64());
+            let days = report.days;
+            let line = format!("seed {seed:5}  {days} days  accepted {accepted:5}  broken {broken}  {seconds:5.1} s");
+            let _ = writeln!(std::io::stderr(), "{line}");
             reports.push(report);
         }
     };
-    let mut reports: Vec<Report> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let reports: Vec<Report> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    reports.sort_by_key(|report| report.seed);
-    reports
-}
-
-/// The counts of all runs, and the line that sums them up.
-fn tell(reports: &[Report]) {
-    let mut counts = Counts::new();
-    for (what, count) in reports.iter().flat_map(|report| &report.counts) {
-        *counts.entry(what).or_default() += count;
-    }
-    counts.iter().for_each(|(what, count)| println!("{count:>9}  {what}"));
-    let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
-    println!(
-        "seeds {} accepted {} delivered {} tickets {} lost {} double {} broken {}",
-        reports.len(),
-        sum(|report| report.accepted),
-        sum(|report| report.delivered),
-        sum(|report| report.tickets),
-        sum(|report| report.lost),
-        sum(|report| report.double),
-        sum(|report| report.broken.len() as u64),
-    );
+    Summary::of(reports)
 }
 
 #[test]
 fn whatever_fails_nothing_is_lost_and_no_ticket_is_double() {
-    let seeds = match setting("OPSHOOK_TEST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + setting("OPSHOOK_TEST_SEEDS").unwrap_or(SEEDS),
-    };
-    let reports = run_all(seeds);
-    tell(&reports);
-    let broken: Vec<&String> =
-        reports.iter().find(|report| !report.broken.is_empty()).into_iter().flat_map(|report| &report.broken).collect();
-    assert!(broken.is_empty(), "{}", broken.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n"));
+    let first = setting("OPSHOOK_TEST_SEED").unwrap_or(1);
+    let summary = run_all(first..first + setting("OPSHOOK_TEST_SEEDS").unwrap_or(SEEDS));
+    match setting::<PathBuf>("OPSHOOK_SIMULATION_REPORT") {
+        Some(file) if setting("OPSHOOK_SIMULATION_JSON").unwrap_or(false) => {
+            std::fs::write(file, format!("{}\n", summary.json())).unwrap();
+        }
+        Some(file) => std::fs::write(file, summary.text()).unwrap(),
+        None => println!("{}", summary.text()),
+    }
+    assert!(summary.holds(), "a promise broke: see above");
 }
 
 #[test]

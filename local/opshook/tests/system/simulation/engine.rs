@@ -244,7 +244,20 @@ impl Connector {
         }
         self.travel().await;
         self.go_on().await;
+        self.saw(&target, &body, &answer);
         Ok(answer)
+    }
+
+    /// Who has read the breaker knows that it is open.
+    fn saw(&self, target: &str, body: &str, (status, json): &Answer) {
+        if let Caller::Life(life) = &self.caller
+            && *status == 200
+            && target.ends_with(".GetItem")
+            && body.contains("breaker#")
+        {
+            let answer: Value = serde_json::from_str(json).unwrap();
+            self.engine.world.judge().breaker.was_read(&self.engine.world, life, answer.get("Item"));
+        }
     }
 
     async fn travel(&self) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::breaker::Breaker;
 use super::life::Life;
 use super::plan::{MINUTE, RIGHT_WITHIN, SECOND};
 use super::row::{Row, text};
@@ -21,6 +22,7 @@ const SEEN_WITHIN: u64 = 4_900;
 pub struct Judge {
     rows: BTreeMap<String, Watched>,
     flights: Vec<Flight>,
+    pub breaker: Breaker,
 }
 
 /// A message's row, and what the judge knows of it.
@@ -54,6 +56,9 @@ impl Judge {
             .filter(|(pk, _)| pk.starts_with("act_"))
             .filter_map(|(_, item)| text(item.as_ref()?, "webhook_id"))
             .collect();
+        for (_, item) in written.iter().filter(|(pk, _)| pk.starts_with("breaker#")) {
+            self.breaker.wrote(world, life, item.as_ref());
+        }
         for (pk, item) in written.iter().filter(|(pk, _)| pk.starts_with("msg_")) {
             let Some(item) = item else {
                 world.broke(Some(pk), format!("{} deleted the message", life.name));
@@ -111,6 +116,7 @@ impl Judge {
     pub fn begins(&mut self, world: &World, life: &Arc<Life>, id: &str) {
         let now = world.now();
         world.note(Some(id), format!("{} sends it", life.name));
+        self.breaker.passed(world, life);
         let Some(watched) = self.rows.get_mut(id) else {
             world.broke(Some(id), "sent, and not in the outbox");
             return;
@@ -139,6 +145,11 @@ impl Judge {
             // At the end of the time for an attempt it is open whether the answer was seen.
             flight.success = success && world.now() < flight.begun + SEEN_WITHIN;
         }
+    }
+
+    /// What was sent, or is, and is not recorded yet.
+    pub fn unrecorded(&self) -> Vec<String> {
+        self.flights.iter().filter(|flight| !flight.recorded).map(|flight| flight.id.clone()).collect()
     }
 
     /// The store deleted a message that had expired.

@@ -1,7 +1,8 @@
 //! The people who look after it: they replay what is dead or parked, and all that was delivered when ops has lost it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -25,11 +26,18 @@ pub struct Operator {
     world: Arc<World>,
     processes: Vec<Arc<Process>>,
     busy: Arc<AtomicUsize>,
+    /// What was under way when ops lost its database: delivered to the old one perhaps, and recorded after the replay.
+    remembered: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Operator {
     pub fn new(world: &Arc<World>, processes: &[Arc<Process>]) -> Self {
-        Self { world: Arc::clone(world), processes: processes.to_vec(), busy: Arc::default() }
+        Self {
+            world: Arc::clone(world),
+            processes: processes.to_vec(),
+            busy: Arc::default(),
+            remembered: Arc::default(),
+        }
     }
 
     /// Waits until they have done what they began.
@@ -102,6 +110,21 @@ impl Operator {
             let same = status == 200 && dry["count"] == resting;
             self.world.promise(same, None, || format!("{resting} are {state}, and a dry run says {status} {dry}"));
             self.replay(json!({"state": state})).await;
+        }
+    }
+
+    /// Remembers these for the end.
+    pub fn remember(&self, ids: Vec<String>) {
+        self.remembered.lock().unwrap().extend(ids);
+    }
+
+    /// Replays those that were remembered and are delivered.
+    pub async fn replay_remembered(&self) {
+        let ids = std::mem::take(&mut *self.remembered.lock().unwrap());
+        for id in ids {
+            if self.world.judge().row(&id).is_some_and(|row| row.is("delivered")) {
+                self.replay_one(&id).await;
+            }
         }
     }
 

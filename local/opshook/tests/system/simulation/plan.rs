@@ -99,7 +99,7 @@ impl Plan {
         Self {
             seed,
             length,
-            longest_pause: chance.spread(5 * MINUTE..=20 * MINUTE),
+            longest_pause: chance.spread(5 * MINUTE..=6 * HOUR),
             retention_days: if expires { 8 } else { 60 },
             rates: Rates {
                 store: chance.pick(&[0.0, 0.004, 0.02, 0.08]),
@@ -164,7 +164,8 @@ fn span(chance: &Chance, length: u64, lengths: std::ops::RangeInclusive<u64>) ->
 
 fn away(chance: &Chance, length: u64, processes: usize) -> Away {
     let who = chance.happens(0.3).then(|| chance.between(0..=processes as u64 - 1) as usize);
-    Away { span: span(chance, length, SECOND..=5 * HOUR), who, hangs: chance.happens(0.3) }
+    let longest = if chance.happens(0.1) { HOUR } else { 10 * MINUTE };
+    Away { span: span(chance, length, SECOND..=longest), who, hangs: chance.happens(0.3) }
 }
 
 fn mood(chance: &Chance, length: u64) -> (Range<u64>, Mood) {
@@ -177,7 +178,8 @@ fn mood(chance: &Chance, length: u64) -> (Range<u64>, Mood) {
         5 if chance.happens(0.3) => Mood::Says(410),
         _ => Mood::Says(chance.pick(&statuses)),
     };
-    (span(chance, length, 2 * SECOND..=4 * DAY), mood)
+    let longest = if chance.happens(0.03) { 3 * DAY } else { 3 * HOUR };
+    (span(chance, length, 2 * SECOND..=longest), mood)
 }
 
 fn drift(chance: &Chance, length: u64) -> (Range<u64>, i64) {
@@ -191,7 +193,7 @@ fn steps(chance: &Chance, length: u64, processes: usize, expires: bool) -> Vec<(
         steps.extend((0..count).map(|_| (chance.between(0..=length), step())));
     };
     let process = || chance.between(0..=processes as u64 - 1) as usize;
-    let burst = || Step::Burst { events: chance.spread(1..=60), within: chance.spread(10..=10 * MINUTE) };
+    let burst = || Step::Burst { events: chance.spread(1..=150), within: chance.spread(10..=10 * MINUTE) };
     add(chance.between(12..=25), &burst);
     add(chance.between(0..=4), &|| Step::Kill(process()));
     add(chance.between(0..=4), &|| Step::Stop(process()));

@@ -8,7 +8,7 @@ use tokio::time::{Duration, sleep, sleep_until};
 use super::engine::Engine;
 use super::operator::Operator;
 use super::ops::Ops;
-use super::plan::{HOUR, MINUTE, Plan, Step};
+use super::plan::{DAY, HOUR, MINUTE, Plan, Step};
 use super::portal::Portal;
 use super::process::{Order, Process};
 use super::row::{Row, number, text};
@@ -23,6 +23,8 @@ const REPLAYED_WITHIN: u64 = 2 * HOUR;
 #[derive(Debug, Default)]
 pub struct Report {
     pub seed: u64,
+    /// Simulated until the faults were over.
+    pub days: u64,
     pub accepted: u64,
     pub delivered: u64,
     pub tickets: u64,
@@ -77,6 +79,7 @@ impl Run {
         self.settle(SETTLED_WITHIN).await;
         self.expect_all("pending", 0);
         self.operator.replay_all_that_rests().await;
+        self.operator.replay_remembered().await;
         self.settle(REPLAYED_WITHIN).await;
         sleep(Duration::from_millis(2 * MINUTE)).await;
         self.world.judge().check_attempts(&self.world);
@@ -92,6 +95,7 @@ impl Run {
             Step::ReplaySome => self.operator.replay_some(),
             Step::ReplayAll(state) => self.operator.replay_all(state),
             Step::LoseOps => {
+                self.operator.remember(self.world.judge().unrecorded());
                 self.ops.lose_everything().await;
                 self.world.count("ops lost its database");
                 self.operator.replay_delivered();
@@ -140,7 +144,9 @@ impl Run {
         let records = self.ops.engine().rows("webhook_events");
         let ids = |row| text(row, "webhook_id");
         let recorded: BTreeSet<String> = records.iter().filter_map(ids).collect();
-        let mut report = Report { seed: self.world.plan.seed, accepted: accepted.len() as u64, ..Report::default() };
+        let Plan { seed, length, .. } = self.world.plan;
+        let (days, accepted_count) = (length / DAY, accepted.len() as u64);
+        let mut report = Report { seed, days, accepted: accepted_count, ..Report::default() };
         for (id, row) in &rows {
             self.world.promise(row.is("delivered"), Some(id), || format!("at the end: {row:?}"));
         }

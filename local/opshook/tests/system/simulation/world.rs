@@ -17,6 +17,9 @@ use super::plan::Plan;
 /// 2026-03-01T00:00:00Z: when every run begins.
 const BEGINNING_MS: i64 = 1_772_323_200_000;
 
+/// So many of the latest lines of a trace are told.
+const MOST_TOLD: usize = 300;
+
 /// Faults and events by kind.
 pub type Counts = BTreeMap<&'static str, u64>;
 
@@ -150,8 +153,9 @@ impl World {
     /// What happened to a message, or to the world.
     pub fn told(&self, message: Option<&str>) -> String {
         let trace = self.trace.lock().unwrap();
-        let lines = trace.lines.get(message.unwrap_or_default()).into_iter().flatten();
-        lines.map(|(at, line)| format!("  {} {line}\n", shown(*at))).collect()
+        let lines: Vec<_> = trace.lines.get(message.unwrap_or_default()).into_iter().flatten().collect();
+        let latest = lines.len().saturating_sub(MOST_TOLD);
+        lines[latest..].iter().map(|(at, line)| format!("  {} {line}\n", shown(*at))).collect()
     }
 }
 

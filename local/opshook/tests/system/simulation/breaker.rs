@@ -1,0 +1,133 @@
+//! The breaker as the judge watches it: while it is open, one request a probe interval reaches ops.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::life::Life;
+use super::plan::{RIGHT_WITHIN, SECOND};
+use super::row::{number, text};
+use super::world::World;
+
+/// What a process has begun when it reads that the breaker is open reaches ops within this time.
+const UNDER_WAY: u64 = 10 * SECOND;
+/// Between the time that a change is made with and its taking effect may be as much as a call may take.
+const CALL: i64 = 2_000;
+/// The waits before the first probe and after each that failed, in milliseconds; the last counts for all after it.
+const WAITS: [i64; 6] = [1_000, 2_000, 4_000, 8_000, 16_000, 30_000];
+/// The longest that an endpoint may ask for.
+const LONGEST_WAIT: i64 = 60_000;
+/// Whoever probes has it for this long; what puts a probe back sets a second.
+const PROBING: i64 = 5_000;
+
+/// The row, and who has read it.
+#[derive(Default)]
+pub struct Breaker {
+    row: Option<Row>,
+    /// Since when each life knows that it is open.
+    known: BTreeMap<String, u64>,
+    /// Probes that were begun and have not reached ops.
+    begun: u32,
+}
+
+#[derive(PartialEq, Eq)]
+struct Row {
+    is_open: bool,
+    since: i64,
+    failed: i64,
+    next_probe_at: i64,
+    /// Who wrote it has the right time.
+    is_right: bool,
+}
+
+impl Row {
+    fn of(item: &Value, life: &Life) -> Self {
+        let at = |name| number(item, name).unwrap_or_default();
+        Self {
+            is_open: is_open(Some(item)),
+            since: at("since"),
+            failed: at("failed_probes"),
+            next_probe_at: at("next_probe_at"),
+            is_right: life.right_clock,
+        }
+    }
+}
+
+fn is_open(item: Option<&Value>) -> bool {
+    item.and_then(|item| text(item, "state")).is_some_and(|state| state == "open")
+}
+
+impl Breaker {
+    /// A call of `life` wrote it.
+    pub fn wrote(&mut self, world: &World, life: &Life, item: Option<&Value>) {
+        let Some(item) = item else {
+            world.broke(None, format!("{} deleted the breaker", life.name));
+            return;
+        };
+        let new = Row::of(item, life);
+        let now = world.true_ms();
+        let wait = new.next_probe_at - now;
+        // A call that the SDK repeated.
+        if self.row.as_ref() == Some(&new) {
+            return;
+        }
+        let old = self.row.take().filter(|old| old.is_open);
+        match &old {
+            None if new.is_open => {
+                world.count("breaker opened");
+                self.begun = 0;
+                self.keeps_interval(world, &new, wait);
+            }
+            Some(old) if new.is_open && new.since == old.since => {
+                if new.failed > old.failed {
+                    self.keeps_interval(world, &new, wait);
+                } else if wait > PROBING || !new.is_right {
+                    self.begun = (self.begun + 1).min(2);
+                    let early = old.next_probe_at - now;
+                    let is_early = old.is_right && new.is_right && early > 2 * RIGHT_WITHIN;
+                    world.promise(!is_early, None, || format!("{} probes {early} ms too early", life.name));
+                } else {
+                    self.begun = self.begun.saturating_sub(1);
+                }
+            }
+            _ => {}
+        }
+        let state = text(item, "state").unwrap_or_default();
+        world.note(
+            None,
+            format!("{} makes the breaker {state}, {} probes failed, the next in {wait} ms", life.name, new.failed),
+        );
+        if !new.is_open {
+            self.known.clear();
+        }
+        self.row = Some(new);
+    }
+
+    fn keeps_interval(&self, world: &World, new: &Row, wait: i64) {
+        let shortest = WAITS[usize::try_from(new.failed).unwrap().min(WAITS.len() - 1)];
+        let kept = wait >= shortest - CALL - RIGHT_WITHIN && wait <= LONGEST_WAIT + RIGHT_WITHIN;
+        world.promise(kept || !new.is_right, None, || {
+            format!("after {} failed probes the next is made in {wait} ms, not in {shortest}", new.failed)
+        });
+    }
+
+    /// A life has read it.
+    pub fn was_read(&mut self, world: &World, life: &Life, item: Option<&Value>) {
+        if is_open(item) && self.row.as_ref().is_some_and(|row| row.is_open) {
+            self.known.entry(life.name.clone()).or_insert(world.now());
+        }
+    }
+
+    /// A request of `life` has reached ops.
+    pub fn passed(&mut self, world: &World, life: &Life) {
+        let is_probe = self.begun > 0;
+        self.begun = self.begun.saturating_sub(1);
+        let known = self.known.get(&life.name).filter(|since| **since + UNDER_WAY < world.now());
+        if known.is_some() && life.right_clock && self.row.as_ref().is_some_and(|row| row.is_open) {
+            world.count("requests while the breaker was open");
+            world.promise(is_probe, None, || {
+                format!("{} sends while the breaker is open, and does not probe", life.name)
+            });
+        }
+    }
+}
