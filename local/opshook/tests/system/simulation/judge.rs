@@ -174,7 +174,8 @@ impl Judge {
         self.flights = recent;
         for flight in old.iter().filter(|flight| !flight.recorded) {
             let Some(watched) = self.rows.get(&flight.id) else { continue };
-            if flight.is_excused(world) || watched.wrong_clock_lately(now) || watched.row.replay != flight.replay {
+            let overtaken = !flight.success && (!flight.life.right_clock || watched.wrong_clock_since(flight.begun));
+            if flight.is_excused(world) || overtaken || watched.row.replay != flight.replay {
                 world.count("attempts cut off before they were recorded");
             } else if !watched.row.is("delivered") {
                 let what = if flight.success { "a success is forgotten" } else { "an attempt has left no trace" };
@@ -205,6 +206,11 @@ impl Flight {
 impl Watched {
     fn wrong_clock_lately(&self, now: u64) -> bool {
         self.wrong_clock_at.is_some_and(|at| now < at + 2 * MINUTE)
+    }
+
+    /// A wrong clock takes over what is leased, or has its own taken over: then a failure is not recorded.
+    fn wrong_clock_since(&self, then: u64) -> bool {
+        self.wrong_clock_at.is_some_and(|at| at + 2 * MINUTE > then)
     }
 
     /// Whether someone whose clock is right has it, beyond doubt.

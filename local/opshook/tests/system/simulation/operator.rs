@@ -11,12 +11,14 @@ use contract::time;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::plan::{HOUR, MINUTE};
+use super::plan::MINUTE;
 use super::process::Process;
 use super::world::World;
 
 /// Someone who gets no answer tries again so often.
 const MOST_TRIES: usize = 200;
+/// So many are replayed by one call where each of them is found again.
+const FEW: usize = 10;
 /// When the store is back for this long, all that was delivered is recorded as that.
 const RECORDED_AFTER: u64 = 2 * MINUTE;
 
@@ -85,10 +87,9 @@ impl Operator {
         self.begin(async move { own.replay(json!({"state": state})).await });
     }
 
-    /// Replays what was delivered until now, once all of it is recorded.
+    /// Replays what was delivered until now, once all of it is recorded: a few at a time, for a process that dies again and
+    /// again comes to no end of many.
     pub fn replay_delivered(&self) {
-        let (from, to) = (self.world.shown(-1_000 * 86_400_000), self.world.shown(2 * HOUR as i64));
-        let wanted = json!({"state": "delivered", "from": time::format_ms(from), "to": time::format_ms(to)});
         let own = self.clone();
         self.begin(async move {
             let mut quiet_since = own.world.now();
@@ -98,7 +99,13 @@ impl Operator {
                     quiet_since = own.world.now();
                 }
             }
-            own.replay(wanted).await;
+            let mut accepted: Vec<i64> = own.world.judge().rows().filter_map(|(_, row)| row.accepted_at).collect();
+            accepted.sort_unstable();
+            for few in accepted.chunks(FEW) {
+                let at = |ms: i64| time::format_ms(time::from_unix_ms(ms));
+                let (from, to) = (at(few[0]), at(few[few.len() - 1] + 1));
+                own.replay(json!({"state": "delivered", "from": from, "to": to})).await;
+            }
         });
     }
 
