@@ -128,6 +128,13 @@ impl Judge {
             if let Some(other) = self.flights.iter().find(under_way) {
                 world.broke(Some(id), format!("in flight twice: by {} and {}", other.life.name, life.name));
             }
+            let forgotten = |flight: &&Flight| flight.id == id && flight.replay == replay && flight.is_forgotten(world);
+            if let Some(first) = self.flights.iter().find(forgotten) {
+                world.broke(
+                    Some(id),
+                    format!("sent again by {}: {} has forgotten a success", life.name, first.life.name),
+                );
+            }
             let owner = watched.owner.as_ref().filter(|owner| owner.name != life.name);
             if let Some(owner) = owner.filter(|_| watched.holds(world)) {
                 world.broke(Some(id), format!("{} sends under the lease of {}", life.name, owner.name));
@@ -194,11 +201,16 @@ impl Flight {
         Some(settled + RECORDED_WITHIN)
     }
 
+    /// Whether ops said 2xx to a process that lives and could have recorded it since.
+    fn is_forgotten(&self, world: &World) -> bool {
+        let since = self.ended.filter(|_| self.success && !self.recorded && !self.life.is_over());
+        since.is_some_and(|ended| world.plan.reaches(ended, world.now(), self.life.process))
+    }
+
     /// Whether its process died, or could not reach the store while it had the lease.
     fn is_excused(&self, world: &World) -> bool {
         let Some(by) = self.recorded_by(world) else { return true };
-        let mut while_leased = (self.begun..by).step_by(250);
-        let away = while_leased.any(|at| world.plan.is_away(at, self.life.process).is_some());
+        let away = !world.plan.reaches(self.begun, by, self.life.process);
         self.life.over_at() <= by || (away && !self.success)
     }
 }
