@@ -9,6 +9,8 @@ mod chaos;
 mod counting;
 mod crash;
 mod delivery;
+mod dynamo;
+mod engines;
 mod faults;
 mod harness;
 mod lambda;
