@@ -263,7 +263,7 @@ mod tests {
     fn what_is_remembered_of_failures_is_bounded() {
         let mut streak = Streak::default();
         for round in 0..1_000 {
-            (0..10).for_each(|number| drop(streak.note(&format!("{round}.{number}"), Verdict::Down)));
+            (0..10).for_each(|number| _ = streak.note(&format!("{round}.{number}"), Verdict::Down));
             streak.clear();
             (round % 100 == 99).then(|| streak.note("passes", Verdict::Lives));
         }
