@@ -14,6 +14,9 @@ use super::world::World;
 /// Within this time an attempt that has ended is recorded, where the store can be reached.
 const RECORDED_WITHIN: u64 = 30 * SECOND;
 
+/// What was sent before the breaker opened is recorded within its lease, and some.
+const LEASED: u64 = 20 * SECOND;
+
 /// An answer within this time is seen by the process that waits for it.
 const SEEN_WITHIN: u64 = 4_900;
 
@@ -98,6 +101,9 @@ impl Judge {
         }
         if !life.right_clock {
             old.wrong_clock_at = Some(now);
+        }
+        if row.step > old.row.step && row.is("pending") && self.breaker.is_known_open(world, life, LEASED) {
+            world.broke(Some(pk), format!("{} used up the schedule while the breaker was open", life.name));
         }
         if row.attempts_total > old.row.attempts_total {
             let flights = self.flights.iter_mut().filter(|flight| flight.id == pk && flight.life.name == life.name);
