@@ -134,7 +134,8 @@ impl Judge {
             if let Some(other) = self.flights.iter().find(under_way) {
                 world.broke(Some(id), format!("in flight twice: by {} and {}", other.life.name, life.name));
             }
-            let forgotten = |flight: &&Flight| flight.id == id && flight.replay == replay && flight.is_forgotten(world);
+            let forgotten =
+                |flight: &&Flight| flight.id == id && flight.replay == replay && flight.is_forgotten(world, life);
             if let Some(first) = self.flights.iter().find(forgotten) {
                 world.broke(
                     Some(id),
@@ -207,10 +208,11 @@ impl Flight {
         Some(settled + RECORDED_WITHIN)
     }
 
-    /// Whether ops said 2xx to a process that lives and could have recorded it since.
-    fn is_forgotten(&self, world: &World) -> bool {
+    /// Whether ops said 2xx to a process that lives and could have recorded it since, or that sends it again itself.
+    fn is_forgotten(&self, world: &World, sender: &Life) -> bool {
         let since = self.ended.filter(|_| self.success && !self.recorded && !self.life.is_over());
-        since.is_some_and(|ended| world.plan.reaches(ended, world.now(), self.life.process))
+        let could_record = |ended| world.plan.reaches(ended, world.now(), self.life.process);
+        since.is_some_and(|ended| sender.name == self.life.name || could_record(ended))
     }
 
     /// Whether its process died, or could not reach the store while it had the lease.
