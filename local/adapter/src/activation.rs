@@ -43,7 +43,8 @@ impl Inherited {
             let address = listener.local_addr().ok()?;
             Some(Self { listener, address })
         });
-        let wrong = "file descriptor 3 is no listening TCP socket: a socket unit's ListenStream=ADDRESS:PORT with Accept=no is";
+        let wrong =
+            "file descriptor 3 is no listening TCP socket: a socket unit's ListenStream=ADDRESS:PORT with Accept=no is";
         inherited.map(Some).ok_or_else(|| SettingsError::of(COUNT, wrong))
     }
 
@@ -51,9 +52,11 @@ impl Inherited {
     /// allowed by that.
     pub(crate) fn settings(&self, environment: Environment) -> Environment {
         let address = self.address.to_string();
-        Environment::from_fn(move |name| {
-            if name == "LISTEN_ADDR" { Some(address.clone()) } else { environment.get(name) }
-        })
+        Environment::from_fn(
+            move |name| {
+                if name == "LISTEN_ADDR" { Some(address.clone()) } else { environment.get(name) }
+            },
+        )
     }
 
     /// The socket as the server takes it. Must be called within a runtime.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
-use crate::outcome::Failure;
 use crate::doctor::{self, DoctorOptions};
+use crate::outcome::Failure;
 use crate::{demo, engine, secret, send, tables, up};
 
 /// Carries onboarding events from a portal to ops: each event once, as one ticket.

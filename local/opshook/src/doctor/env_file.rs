@@ -78,7 +78,8 @@ enum At {
 
 /// Reads by the rules that systemd has: quotes within a value, `\` before a line's end, `#` and `;` for comments.
 pub(crate) fn parse(text: &str) -> Text {
-    let mut reading = Reading { at: At::Line, line: 1, name: String::new(), value: String::new(), read: Text::default() };
+    let mut reading =
+        Reading { at: At::Line, line: 1, name: String::new(), value: String::new(), read: Text::default() };
     for c in text.chars() {
         reading.take(c);
         reading.line += usize::from(c == '\n');

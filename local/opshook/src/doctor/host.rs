@@ -75,7 +75,8 @@ impl Host {
                  `opshook doctor ops`, and its files of settings with --env-file; see opshook doctor --help",
             ));
         }
-        let functions = wanted.into_iter().map(|name| Arc::new(Function::read(name, source.environment(name)))).collect();
+        let functions =
+            wanted.into_iter().map(|name| Arc::new(Function::read(name, source.environment(name)))).collect();
         Ok(Self { functions, files, data_dir: options.data_dir.clone(), is_up })
     }
 

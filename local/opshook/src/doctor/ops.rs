@@ -125,7 +125,9 @@ fn secret(said: &Said) -> Finding {
             "ops knows none of the secrets in OPS_WEBHOOK_SECRET".to_owned(),
             "put one secret into OPS_WEBHOOK_SECRET here and into WEBHOOK_SECRET of receive there, and restart both",
         ),
-        Said::Busy(status) => Finding::warn(check, format!("ops answers {status}: it is busy"), "ask again in a moment"),
+        Said::Busy(status) => {
+            Finding::warn(check, format!("ops answers {status}: it is busy"), "ask again in a moment")
+        }
         Said::Other(status @ 300..=399) => fail(
             format!("ops answers {status}, a redirect, and those are not followed"),
             "set OPS_WEBHOOK_URL to where it leads",
@@ -134,10 +136,9 @@ fn secret(said: &Said) -> Finding {
             format!("ops answers {status}: OPS_WEBHOOK_URL names no place for webhooks"),
             "end it with /api/v1/webhooks/onboard",
         ),
-        Said::Other(status @ 500..) => fail(
-            format!("ops answers {status}"),
-            "look into the log of receive and of what stands before it",
-        ),
+        Said::Other(status @ 500..) => {
+            fail(format!("ops answers {status}"), "look into the log of receive and of what stands before it")
+        }
         Said::Other(status) => fail(
             format!("ops answers {status}, which receive never says to this"),
             "set OPS_WEBHOOK_URL to receive; a proxy before it must hand on body and headers as they are",

@@ -27,8 +27,11 @@ type Listed = (Vec<MessageRef>, bool);
 
 /// Looks at what is there. `listen` is where emit-retry can be asked about it.
 pub(crate) async fn check(store: &Store, listen: SocketAddr, has_token: bool, now: Timestamp) -> Vec<Finding> {
-    let (pending, dead, parked) =
-        tokio::join!(pending(store, now), resting(store, MessageState::Dead, now), resting(store, MessageState::Parked, now));
+    let (pending, dead, parked) = tokio::join!(
+        pending(store, now),
+        resting(store, MessageState::Dead, now),
+        resting(store, MessageState::Parked, now)
+    );
     let (pending, dead, parked) = match (pending, dead, parked) {
         (Ok(pending), Ok(dead), Ok(parked)) => (pending, dead, parked),
         // Why is told with the function's tables.
@@ -50,7 +53,8 @@ pub(crate) async fn check(store: &Store, listen: SocketAddr, has_token: bool, no
         findings.push(match messages.first() {
             None => Finding::ok(format!("outbox {state}"), format!("no message is {state}")),
             Some(oldest) => {
-                let saw = format!("{} {state}, the oldest accepted at {}", counted(messages, *more), oldest.accepted_at());
+                let saw =
+                    format!("{} {state}, the oldest accepted at {}", counted(messages, *more), oldest.accepted_at());
                 Finding::fail(format!("outbox {state}"), saw, again(state))
             }
         });
@@ -84,7 +88,8 @@ fn of_pending((messages, more): &Listed, now: Timestamp) -> Finding {
     let accepted = time::parse_rfc3339(oldest.accepted_at());
     let age = accepted.map_or(0, |accepted| now.duration_since(accepted).as_secs().max(0));
     let saw = format!("{} pending, the oldest for {}", counted(messages, *more), lasted(age));
-    let remedy = "see why with the lines about ops above and the activity log; once ops takes them, they go by themselves";
+    let remedy =
+        "see why with the lines about ops above and the activity log; once ops takes them, they go by themselves";
     match age {
         ..=USUAL_SECONDS => Finding::ok(check, saw),
         ..=LONG_SECONDS => Finding::warn(check, saw, remedy),
@@ -107,7 +112,8 @@ async fn newer(store: &Store, pending: &[MessageRef], parked: &[MessageRef]) -> 
     let count = store.newer(&some, Deadline::within(TIME)).await.unwrap_or_default();
     (count > 0).then(|| {
         let saw = format!("{count} of its messages were written by a newer emit-retry than this version can read");
-        let remedy = "upgrade emit-retry and opshook on this host to the version that wrote them, then replay what is parked";
+        let remedy =
+            "upgrade emit-retry and opshook on this host to the version that wrote them, then replay what is parked";
         Finding::fail("outbox format", saw, remedy)
     })
 }

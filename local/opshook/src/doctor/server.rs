@@ -26,7 +26,8 @@ pub(crate) async fn check(function: &Function) -> Vec<Finding> {
     let health = match get(address, "/health").await {
         Ok(answer) => answer,
         Err(why) => {
-            let remedy = format!("{start}; its log says why it stopped. After a change of its socket unit, both must agree");
+            let remedy =
+                format!("{start}; its log says why it stopped. After a change of its socket unit, both must agree");
             return vec![Finding::fail(check, why, remedy)];
         }
     };

@@ -38,7 +38,11 @@ fn of_file(file: &EnvFile) -> Vec<Finding> {
         let saw = format!("{saw}, and holds a secret that others can read");
         findings.push(Finding::fail("settings file", saw, format!("chmod 600 {path}")));
     } else if file.mode & 0o022 != 0 {
-        findings.push(Finding::fail("settings file", format!("{saw}: others can write it"), format!("chmod go-w {path}")));
+        findings.push(Finding::fail(
+            "settings file",
+            format!("{saw}: others can write it"),
+            format!("chmod go-w {path}"),
+        ));
     } else if !file.is_ours() {
         let saw = format!("{path} belongs to user id {}, who can change it", file.owner);
         findings.push(Finding::warn("settings file", saw, format!("chown root:root {path}")));

@@ -79,7 +79,8 @@ fn judged(differences: &[&'static str], receive: Seen, query_events: Seen) -> Fi
             Finding::warn(CHECK_SAME, saw, remedy)
         }
         _ => {
-            let saw = format!("receive and query-events see different tables{differ}: ops finds nothing of what comes in");
+            let saw =
+                format!("receive and query-events see different tables{differ}: ops finds nothing of what comes in");
             Finding::fail(CHECK_SAME, saw, remedy)
         }
     }
