@@ -61,7 +61,7 @@ fn of_function(function: &Function, is_up: bool) -> Vec<Finding> {
         let remedy = |setting: &str| format!("set {setting} so, then start {again} again");
         return error
             .faults()
-            .map(|(setting, fault)| Finding::fail(&check, format!("{setting} {fault}"), remedy(setting)))
+            .map(|(setting, fault)| Finding::fail(&check, format!("{setting}: {fault}"), remedy(setting)))
             .collect();
     }
     let weak: Vec<Finding> = SECRETS.iter().filter_map(|setting| weakness(function, setting)).collect();

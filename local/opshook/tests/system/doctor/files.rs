@@ -51,7 +51,7 @@ async fn a_line_that_systemd_leaves_out_is_named_and_not_quoted() {
     let told = of_files(&files.doctor("ops", &[&path]).await);
     let line = format!("fail line 2 of {path} is no setting, and systemd leaves it out");
     assert!(told.iter().any(|(saw, remedy)| *saw == line && remedy.contains("without `export`")), "{told:?}");
-    assert!(told.iter().any(|(saw, _)| saw.starts_with("fail OPS_API_TOKEN is required")), "{told:?}");
+    assert!(told.iter().any(|(saw, _)| saw.starts_with("fail OPS_API_TOKEN: is required")), "{told:?}");
 }
 
 #[tokio::test]
@@ -63,15 +63,15 @@ async fn settings_that_are_missing_or_wrong_are_told_by_the_function_itself() {
     assert_eq!(told.status, 1);
     let told = of_files(&told);
     for start in
-        ["WEBHOOK_SECRET", "LISTEN_ADDR must be an IP address", "AWS_ACCESS_KEY_ID is required", "OPS_API_TOKEN is"]
+        ["WEBHOOK_SECRET", "LISTEN_ADDR: must be an IP address", "AWS_ACCESS_KEY_ID: is required", "OPS_API_TOKEN: is"]
     {
         let found = told.iter().find(|(saw, _)| saw.strip_prefix("fail ").is_some_and(|saw| saw.starts_with(start)));
         let (_, remedy) = found.unwrap_or_else(|| panic!("{start}: {told:?}"));
-        let name = start.split(' ').next().unwrap();
+        let name = start.split(':').next().unwrap();
         assert!(remedy.contains(&format!("set {name} so")), "{remedy}");
     }
     // A file for one function says nothing of another, and a later file wins.
-    let shared = files.put("shared.env", &query(NOWHERE, AWAY));
+    let shared = files.put("shared.env", &[receive(NOWHERE, AWAY), query(NOWHERE, AWAY)].concat());
     let told = files.doctor("ops", &[&wrong, &shared]).await;
     assert!(of_files(&told).is_empty(), "{:#}", told.report);
 }
@@ -89,7 +89,7 @@ async fn weak_secrets_are_told_and_refused_where_anyone_could_use_them() {
     );
     let told = look(&with(development, "LISTEN_ADDR", "0.0.0.0:1"), "ops").await;
     assert!(
-        told.iter().any(|(saw, _)| saw.starts_with("fail WEBHOOK_SECRET holds the development secret")),
+        told.iter().any(|(saw, _)| saw.starts_with("fail WEBHOOK_SECRET: holds the development secret")),
         "{told:?}"
     );
     for (token, fault) in [("short", "must be at least 24"), ("change-me-change-me-change-me", "looks made up")] {

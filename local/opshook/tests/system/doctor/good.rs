@@ -86,7 +86,7 @@ async fn on_good_hosts_every_check_is_ok() {
     assert_eq!((status, said.lines().count()), (0, of_ops.len() + of_portal.len()), "{said}");
     assert!(said.lines().all(|line| line.starts_with("ok    ")), "{said}");
     let told = doctor(&[], &settings[2]).await;
-    assert_eq!((told.status, checked(&told).as_slice()), (0, of_portal[1..].map(str::to_owned).as_slice()));
+    assert_eq!((told.status, checked(&told)), (0, of_portal[1..].iter().map(ToString::to_string).collect()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
