@@ -28,13 +28,13 @@ pub(crate) struct Host {
     pub(crate) functions: Vec<Arc<Function>>,
     pub(crate) files: Vec<EnvFile>,
     pub(crate) data_dir: Option<PathBuf>,
-    /// Whether `opshook up` is what runs here.
-    pub(crate) is_up: bool,
 }
 
 /// A function and what its settings say.
 pub(crate) struct Function {
     pub(crate) name: &'static str,
+    /// What starts it: itself, or `opshook up`.
+    pub(crate) program: &'static str,
     pub(crate) environment: Environment,
     pub(crate) config: Result<Config, SettingsError>,
 }
@@ -75,9 +75,8 @@ impl Host {
                  `opshook doctor ops`, and its files of settings with --env-file; see opshook doctor --help",
             ));
         }
-        let functions =
-            wanted.into_iter().map(|name| Arc::new(Function::read(name, source.environment(name)))).collect();
-        Ok(Self { functions, files, data_dir: options.data_dir.clone(), is_up })
+        let functions = wanted.into_iter().map(|name| Arc::new(Function::read(name, &source))).collect();
+        Ok(Self { functions, files, data_dir: options.data_dir.clone() })
     }
 
     pub(crate) fn function(&self, name: &str) -> Option<&Arc<Function>> {
@@ -86,7 +85,9 @@ impl Host {
 }
 
 impl Function {
-    fn read(name: &'static str, environment: Environment) -> Self {
+    fn read(name: &'static str, source: &Source) -> Self {
+        let environment = source.environment(name);
+        let program = if matches!(source, Source::Up { .. }) { "`opshook up`" } else { name };
         let config = match name {
             receive::NAME => receive::config::Config::read(&environment).map(|c| Config::Receive(Arc::new(c))),
             query_events::NAME => {
@@ -94,7 +95,7 @@ impl Function {
             }
             _ => emit_retry::config::Config::read(&environment).map(|c| Config::EmitRetry(Arc::new(c))),
         };
-        Self { name, environment, config }
+        Self { name, program, environment, config }
     }
 }
 

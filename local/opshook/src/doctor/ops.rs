@@ -10,6 +10,7 @@ use contract::signature::TOLERANCE_SECONDS;
 use emit_retry::config::Endpoint;
 use emit_retry::sender::Sender;
 use jiff::Timestamp;
+use reqwest::Url;
 use serde_json::Value;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -80,28 +81,47 @@ pub(crate) async fn check(endpoint: Option<&Endpoint>) -> Vec<Finding> {
     findings
 }
 
-/// Resolves the host's name and connects to its port, as far as a firewall lets us.
 async fn reach(endpoint: &Endpoint) -> Finding {
     let check = "ops reach";
-    let host = endpoint.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let port = endpoint.url.port_or_known_default().unwrap_or(80);
-    let resolved = timeout(STEP_LIMIT, lookup_host((host, port))).await;
-    let addresses: Vec<_> = match resolved {
+    match connect(&endpoint.url).await {
+        Ok(place) => Finding::ok(check, format!("{place} takes connections")),
+        Err(Unreached::Name(host)) => {
+            let saw = format!("the name {host} of OPS_WEBHOOK_URL has no address");
+            Finding::fail(check, saw, "correct the name, or make DNS or /etc/hosts know it")
+        }
+        Err(Unreached::Place(saw)) => {
+            let remedy = "start receive there with a LISTEN_ADDR that this host reaches, open the port in the firewalls between, \
+                          or correct OPS_WEBHOOK_URL; what was accepted waits meanwhile";
+            Finding::fail(check, saw, remedy)
+        }
+    }
+}
+
+/// Why there is no connection.
+pub(crate) enum Unreached {
+    /// The host's name has no address.
+    Name(String),
+    /// The place takes no connection: in words.
+    Place(String),
+}
+
+/// Resolves the host's name and connects to its port, as far as a firewall lets us: answers with both.
+pub(crate) async fn connect(url: &Url) -> Result<String, Unreached> {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let port = url.port_or_known_default().unwrap_or(80);
+    let addresses: Vec<_> = match timeout(STEP_LIMIT, lookup_host((host, port))).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(_)) | Err(_) => Vec::new(),
     };
     if addresses.is_empty() {
-        let saw = format!("the name {host} of OPS_WEBHOOK_URL has no address");
-        return Finding::fail(check, saw, "correct the name, or make DNS or /etc/hosts know it");
+        return Err(Unreached::Name(host.to_owned()));
     }
     let why = match timeout(STEP_LIMIT, TcpStream::connect(addresses.as_slice())).await {
-        Ok(Ok(_)) => return Finding::ok(check, format!("{host}:{port} takes connections")),
+        Ok(Ok(_)) => return Ok(format!("{host}:{port}")),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", STEP_LIMIT.as_secs()),
     };
-    let remedy = "start receive there with a LISTEN_ADDR that this host reaches, open the port in the firewalls between, or \
-                  correct OPS_WEBHOOK_URL; what was accepted waits meanwhile";
-    Finding::fail(check, format!("{host}:{port} takes no connection: {why}"), remedy)
+    Err(Unreached::Place(format!("{host}:{port} takes no connection: {why}")))
 }
 
 /// What a probe says of the secret and of the clocks.

@@ -22,14 +22,10 @@ pub(crate) async fn check(function: &Function) -> Vec<Finding> {
         let saw = "LISTEN_ADDR has port 0, so it listens where nobody knows";
         return vec![Finding::warn(check, saw, "give LISTEN_ADDR a port")];
     }
-    let start = format!("start {name}, or set LISTEN_ADDR to where it listens");
+    let start = format!("start {}, or set LISTEN_ADDR to where it listens", function.program);
     let health = match get(address, "/health").await {
         Ok(answer) => answer,
-        Err(why) => {
-            let remedy =
-                format!("{start}; its log says why it stopped. After a change of its socket unit, both must agree");
-            return vec![Finding::fail(check, why, remedy)];
-        }
+        Err(why) => return vec![Finding::fail(check, why, format!("{start}; its log says why it stopped"))],
     };
     let value = health.value();
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -44,24 +40,26 @@ pub(crate) async fn check(function: &Function) -> Vec<Finding> {
         let saw = format!("{name} {runs} answers on {address}, and this is opshook {ours}");
         Finding::warn(check, saw, format!("install the same version of both, and restart {name}"))
     }];
-    findings.push(ready(name, address).await);
+    findings.push(ready(function, address).await);
     if let Config::Receive(config) = config
         && let Ok(url) = Url::parse(&format!("http://{address}/api/v1/webhooks/onboard"))
     {
         let endpoint = Endpoint { url, secrets: config.secrets.clone() };
-        findings.extend(same_secret(&endpoint).await);
+        findings.extend(same_secret(&endpoint, function.program).await);
     }
     findings
 }
 
-async fn ready(name: &str, address: SocketAddr) -> Finding {
+async fn ready(function: &Function, address: SocketAddr) -> Finding {
+    let name = function.name;
     let check = format!("{name} ready");
     match get(address, "/ready").await {
         Ok(answer) if answer.is_success() => Finding::ok(check, "it can serve"),
         Ok(answer) => {
             let value = answer.value();
             let detail = value.get("detail").and_then(Value::as_str).unwrap_or("it does not say why");
-            let remedy = format!("mend what the line `{name} tables` says; where that is ok, restart {name}");
+            let remedy =
+                format!("mend what the line `{name} tables` says; where that is ok, restart {}", function.program);
             Finding::fail(check, format!("it is not ready: {detail}"), remedy)
         }
         Err(why) => Finding::fail(check, why, format!("look into the log of {name}")),
@@ -69,14 +67,14 @@ async fn ready(name: &str, address: SocketAddr) -> Finding {
 }
 
 /// A receive that was not restarted after its secret changed refuses what the portal signs by the new one.
-async fn same_secret(endpoint: &Endpoint) -> Option<Finding> {
+async fn same_secret(endpoint: &Endpoint, program: &str) -> Option<Finding> {
     let check = "receive secret";
     match probe(endpoint).await.said {
         Said::Known => Some(Finding::ok(check, "the running receive has the WEBHOOK_SECRET of these settings")),
         Said::Mismatch => Some(Finding::fail(
             check,
             "the running receive has another WEBHOOK_SECRET than these settings",
-            "restart receive, so that it reads them",
+            format!("restart {program}, so that it reads them"),
         )),
         _ => None,
     }

@@ -18,7 +18,7 @@ const PLACEHOLDERS: [&str; 4] = ["change", "replace", "example", "password"];
 
 pub(crate) fn check(host: &Host) -> Vec<Finding> {
     let files = host.files.iter().flat_map(of_file);
-    let functions = host.functions.iter().flat_map(|function| of_function(function, host.is_up));
+    let functions = host.functions.iter().flat_map(|function| of_function(function));
     files.chain(functions).collect()
 }
 
@@ -53,12 +53,11 @@ fn of_file(file: &EnvFile) -> Vec<Finding> {
     findings
 }
 
-fn of_function(function: &Function, is_up: bool) -> Vec<Finding> {
+fn of_function(function: &Function) -> Vec<Finding> {
     let name = function.name;
     let check = format!("{name} settings");
     if let Err(error) = &function.config {
-        let again = if is_up { "`opshook up`" } else { name };
-        let remedy = |setting: &str| format!("set {setting} so, then start {again} again");
+        let remedy = |setting: &str| format!("set {setting} so, then start {} again", function.program);
         return error
             .faults()
             .map(|(setting, fault)| Finding::fail(&check, format!("{setting}: {fault}"), remedy(setting)))

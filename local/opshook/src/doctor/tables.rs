@@ -1,10 +1,12 @@
 //! The tables as each function sees them, and whether two that share one see the same.
 
+use reqwest::Url;
 use store::tables::{Identity, WEBHOOK_EVENTS};
 use store::{Store, StoreConfig, StoreError};
 
 use super::finding::Finding;
 use super::host::Function;
+use super::ops::{Unreached, connect};
 use crate::up::without_password;
 
 const CHECK_SAME: &str = "same tables";
@@ -16,11 +18,24 @@ pub(crate) async fn check(function: &Function) -> Vec<Finding> {
     let store = Store::connect(config.store());
     let table = config.table();
     let place = place(config.store());
+    // The store would try again until its time is over, and say less.
+    let url = config.store().endpoint().and_then(|endpoint| Url::parse(endpoint).ok());
+    if let Some(url) = url
+        && let Err(unreached) = connect(&url).await
+    {
+        let saw = match unreached {
+            Unreached::Name(host) => format!("the name {host} of AWS_ENDPOINT_URL_DYNAMODB has no address"),
+            Unreached::Place(saw) => format!("no DynamoDB: {saw}"),
+        };
+        return vec![Finding::fail(check, saw, START)];
+    }
     vec![match store.check_table(table).await {
         Ok(()) => Finding::ok(check, format!("{} is there, {place}, and is as it should be", store.table_name(table))),
         Err(error) => Finding::fail(check, format!("{error} ({place})"), remedy(&error)),
     }]
 }
+
+const START: &str = "start DynamoDB there, or correct AWS_ENDPOINT_URL_DYNAMODB";
 
 fn place(config: &StoreConfig) -> String {
     config.endpoint().map_or_else(|| "at Amazon's endpoint".to_owned(), |url| format!("at {}", without_password(url)))
@@ -32,7 +47,7 @@ fn remedy(error: &StoreError) -> &'static str {
             "make what is missing with `opshook tables create`, in the environment of these settings; a table that is there \
              is left as it is"
         }
-        StoreError::Unavailable(_) => "start DynamoDB there, or correct AWS_ENDPOINT_URL_DYNAMODB",
+        StoreError::Unavailable(_) => START,
         StoreError::Refused { .. } | StoreError::Damaged { .. } => {
             "correct AWS_REGION and the AWS credentials, and what they are allowed"
         }

@@ -31,7 +31,7 @@ async fn a_database_that_is_away_or_has_no_tables_is_told() {
     let told = ops(&receive(&away, UNKNOWN), &query(&away, UNKNOWN)).await;
     told.assert_failed(
         &["receive tables", "query-events tables"],
-        &["storage can't be reached", &away],
+        &["no DynamoDB", away.strip_prefix("http://").unwrap(), "refused"],
         &["start DynamoDB", "AWS_ENDPOINT_URL_DYNAMODB"],
     );
     assert_eq!(told.of("same tables")["status"], "ok");
