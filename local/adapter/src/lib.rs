@@ -4,8 +4,10 @@
 //! - [`server`] serves a router on a port, within limits, until it is told to stop. `opshook up` uses it too.
 //! - [`lambda`] turns API Gateway's events (HTTP API, payload 2.0, and function URLs) into the same requests, and hands
 //!   all else to the function.
+//! - `activation`: a socket that systemd holds, so that an upgrade refuses no connection.
 //! - [`signals`] turns SIGTERM and SIGINT into a [`Stop`](service::host::Stop).
 
+mod activation;
 mod guard;
 pub mod lambda;
 pub mod server;
@@ -17,11 +19,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use service::host::{Environment, Service, StartError};
+use service::settings::SettingsError;
 use service::telemetry;
 use tokio::runtime::Builder;
 
+use crate::activation::Inherited;
+
 /// Runs a function's binary to its end: reads the arguments, starts the log and the function, and hosts it as a Lambda
-/// where `AWS_LAMBDA_RUNTIME_API` is set, else as a server on `LISTEN_ADDR` until SIGTERM or SIGINT.
+/// where `AWS_LAMBDA_RUNTIME_API` is set, else as a server until SIGTERM or SIGINT: on the socket that systemd hands over
+/// (`LISTEN_FDS`), else on `LISTEN_ADDR`.
 ///
 /// The exit status is contract §7's: 0 after a clean stop, 2 for settings and arguments, 1 for anything else.
 pub fn main(name: &'static str, start: impl AsyncFnOnce(&Environment) -> Result<Service, StartError>) -> ExitCode {
@@ -33,12 +39,14 @@ pub fn main(name: &'static str, start: impl AsyncFnOnce(&Environment) -> Result<
         }
         Arguments::Wrong(text) => return fail(&text, 2),
     }
+    let environment = Environment::process();
+    let inherited = if environment.on_lambda { Ok(None) } else { Inherited::take() };
     // Two are enough for what waits on a database most of the time, and a Lambda has at most that many cores.
     let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("{name}: can't start: {error}"), 1),
     };
-    let code = runtime.block_on(host(name, Environment::process(), start));
+    let code = runtime.block_on(host(name, environment, inherited, start));
     // A look-up of a host name can't be interrupted; nothing else is left.
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
@@ -47,15 +55,22 @@ pub fn main(name: &'static str, start: impl AsyncFnOnce(&Environment) -> Result<
 async fn host(
     name: &'static str,
     environment: Environment,
+    inherited: Result<Option<Inherited>, SettingsError>,
     start: impl AsyncFnOnce(&Environment) -> Result<Service, StartError>,
 ) -> ExitCode {
     let log = telemetry::init(&environment);
+    let environment = match &inherited {
+        Ok(Some(inherited)) => inherited.settings(environment),
+        Ok(None) | Err(_) => environment,
+    };
     let started = start(&environment).await;
-    if let Err(fault) = &log {
+    let faults = [log.err(), inherited.as_ref().err().map(ToString::to_string)];
+    let faults: Vec<String> = faults.into_iter().flatten().collect();
+    for fault in &faults {
         eprintln!("{fault}");
     }
     let service = match started {
-        Ok(service) if log.is_ok() => service,
+        Ok(service) if faults.is_empty() => service,
         Ok(_) => return ExitCode::from(2),
         Err(error) => return fail(&error.to_string(), error.exit_status()),
     };
@@ -66,10 +81,17 @@ async fn host(
         };
     }
     let stop = signals();
-    let listener = match server::bind(service.listen, "LISTEN_ADDR").await {
-        Ok(listener) => listener,
-        Err(error) => return fail(&error.to_string(), error.exit_status()),
+    let listener = match inherited {
+        Ok(Some(inherited)) => match inherited.into_listener() {
+            Ok(listener) => listener,
+            Err(error) => return fail(&format!("LISTEN_FDS: the socket can't be used: {error}"), 1),
+        },
+        Ok(None) | Err(_) => match server::bind(service.listen, "LISTEN_ADDR").await {
+            Ok(listener) => listener,
+            Err(error) => return fail(&error.to_string(), error.exit_status()),
+        },
     };
+    activation::tell_ready();
     match server::serve(service.name, listener, service.router, service.background, stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{}: {error}", service.name), 1),
@@ -97,7 +119,8 @@ fn arguments(name: &str, mut given: impl Iterator<Item = String>) -> Arguments {
         (Some("--help" | "-h"), None) => Arguments::Print(format!(
             "{name} {version}, one of opshook's functions\n\n\
              Usage: {name} [--help | --version]\n\n\
-             An HTTP server on LISTEN_ADDR, or a Lambda where AWS_LAMBDA_RUNTIME_API is set.\n\
+             An HTTP server on LISTEN_ADDR, or on the socket that systemd hands over (LISTEN_FDS=1), or a Lambda where\n\
+             AWS_LAMBDA_RUNTIME_API is set.\n\
              All its settings are environment variables: see \"Settings\" in README.md.\n\
              SIGTERM and SIGINT stop it when the requests under way are answered."
         )),

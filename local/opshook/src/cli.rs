@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
+use crate::doctor::{self, DoctorOptions};
 use crate::outcome::Failure;
 use crate::{demo, engine, secret, send, tables, up};
 
@@ -47,6 +48,9 @@ enum Command {
     /// Makes the tables in DynamoDB
     #[command(subcommand)]
     Tables(TablesCommand),
+    /// Checks settings, secrets, clocks, tables and servers of a host, and says how to mend each fault
+    #[command(after_help = doctor::HELP)]
+    Doctor(DoctorOptions),
 }
 
 const DEMO: &str = "\
@@ -236,6 +240,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Send(options) => send::run(&options).await,
         Command::Secret(SecretCommand::New(output)) => secret::run(output.json),
         Command::Tables(TablesCommand::Create(output)) => tables::run(output.json).await,
+        Command::Doctor(options) => doctor::run(&options).await,
     }
 }
 

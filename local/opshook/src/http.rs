@@ -74,7 +74,12 @@ impl Http {
 
     /// Asks, with a bearer token where one is given.
     pub(crate) async fn get(&self, url: &Url, token: Option<&str>) -> Result<Answer, Failure> {
-        self.ask(authorized(self.0.get(url.clone()), token)?, url).await
+        self.ask(authorized(self.0.get(url.clone()), token)?, url).await.map_err(Failure::from)
+    }
+
+    /// Asks without a token; where there is no answer, says why, and nothing of what to do.
+    pub(crate) async fn look(&self, url: &Url) -> Result<Answer, String> {
+        self.ask(self.0.get(url.clone()), url).await.map_err(|none| none.what)
     }
 
     /// Posts JSON.
@@ -86,23 +91,41 @@ impl Http {
         body: Vec<u8>,
     ) -> Result<Answer, Failure> {
         let request = self.0.post(url.clone()).headers(headers).header(CONTENT_TYPE, "application/json").body(body);
-        self.ask(authorized(request, token)?, url).await
+        self.ask(authorized(request, token)?, url).await.map_err(Failure::from)
     }
 
-    async fn ask(&self, request: RequestBuilder, url: &Url) -> Result<Answer, Failure> {
+    async fn ask(&self, request: RequestBuilder, url: &Url) -> Result<Answer, NoAnswer> {
         let started = Instant::now();
-        let failed = |error: reqwest::Error| Failure::failed(no_answer(url, &error));
+        let failed = |error: reqwest::Error| no_answer(url, &error);
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(Failure::failed(format!("{}: the answer is too long", place(url))));
+                return Err(NoAnswer::of(format!("{}: the answer is too long", place(url))));
             }
             body.extend_from_slice(&chunk);
         }
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Answer { status, body, ms })
+    }
+}
+
+/// Why there is no answer, and what to do about it where that is known.
+struct NoAnswer {
+    what: String,
+    remedy: Option<&'static str>,
+}
+
+impl NoAnswer {
+    fn of(what: String) -> Self {
+        Self { what, remedy: None }
+    }
+}
+
+impl From<NoAnswer> for Failure {
+    fn from(NoAnswer { what, remedy }: NoAnswer) -> Self {
+        Self::failed(remedy.map_or(what.clone(), |remedy| format!("{what}; {remedy}")))
     }
 }
 
@@ -165,19 +188,21 @@ fn place(url: &Url) -> String {
     format!("{}://{host}{port}", url.scheme())
 }
 
-fn no_answer(url: &Url, error: &reqwest::Error) -> String {
+fn no_answer(url: &Url, error: &reqwest::Error) -> NoAnswer {
     let place = place(url);
     let mut cause = error.source();
     let mut text = String::new();
     while let Some(error) = cause {
         if error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
-            return format!("nothing listens on {place}; start it with `opshook up`, or name another with --url");
+            let remedy = Some("start it with `opshook up`, or name another with --url");
+            return NoAnswer { what: format!("nothing listens on {place}"), remedy };
         }
         text = error.to_string();
         cause = error.source();
     }
     if error.is_timeout() {
-        return format!("{place} did not answer in time; whether it took the request is not known");
+        return NoAnswer::of(format!("{place} did not answer in time; whether it took the request is not known"));
     }
-    format!("can't get an answer from {place}: {}", if text.is_empty() { error.to_string() } else { text })
+    let cause = if text.is_empty() { error.to_string() } else { text };
+    NoAnswer::of(format!("can't get an answer from {place}: {cause}"))
 }

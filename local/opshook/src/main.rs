@@ -4,11 +4,13 @@
 //! - [`cli`]: the commands and what their `--help` says
 //! - [`up`]: the three functions and the engine in this process; [`settings_file`] keeps what they are given
 //! - [`demo`]: a sample onboarding through the real HTTP path
+//! - [`doctor`]: looks at a host, and says what to do about each fault
 //! - [`engine`], [`send`], [`secret`], [`tables`]: one command each
 //! - [`http`], [`outcome`]: how the command asks, and how it fails
 
 mod cli;
 mod demo;
+mod doctor;
 mod engine;
 mod http;
 mod outcome;

@@ -24,8 +24,7 @@ use crate::http::Http;
 use crate::outcome::{Failure, engine_failure, print, print_json};
 use crate::settings_file::SettingsFile;
 use crate::tables::{self, ENDPOINT};
-pub(crate) use environment::Places;
-use environment::environment_of;
+pub(crate) use environment::{Places, environment_of, reached_at};
 use host::Hosts;
 
 /// How long the functions may take to be ready: on AWS, tables that were just made take a while.
@@ -179,7 +178,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// An endpoint may have a password in it, which is not for printing.
-fn without_password(endpoint: &str) -> String {
+pub(crate) fn without_password(endpoint: &str) -> String {
     match Url::parse(endpoint) {
         Ok(mut url) if url.password().is_some() || !url.username().is_empty() => {
             let _ = url.set_username("").and_then(|()| url.set_password(None));

@@ -20,7 +20,12 @@ impl SettingsError {
 
     /// The names of the settings that are at fault.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
+        self.faults().map(|(name, _)| name)
+    }
+
+    /// The settings that are at fault, each with what is wrong.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, fault)| (name.as_str(), fault.as_str()))
     }
 }
 

@@ -119,6 +119,18 @@ impl StoreConfig {
     pub fn endpoint(&self) -> Option<&str> {
         self.endpoint.as_deref()
     }
+
+    /// The names of the settings by which two functions may see different tables: those that differ. For DynamoDB Local
+    /// the access key is one of them, unless it runs with `-sharedDb`.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let differ = [
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.endpoint != other.endpoint),
+            ("AWS_REGION", self.region != other.region),
+            ("AWS_ACCESS_KEY_ID", self.credentials.access_key_id() != other.credentials.access_key_id()),
+            ("TABLE_PREFIX", self.table_prefix != other.table_prefix),
+        ];
+        differ.into_iter().filter(|(_, differ)| *differ).map(|(name, _)| name).collect()
+    }
 }
 
 impl fmt::Debug for StoreConfig {

@@ -12,11 +12,13 @@
 //! - [`Store::messages`](crate::Store::messages), [`Store::activities`](crate::Store::activities): lists
 //! - [`Store::oldest_pending`](crate::Store::oldest_pending), [`Store::in_state`](crate::Store::in_state): what a drain and
 //!   a bulk replay go through
+//! - [`Store::newer`](crate::Store::newer): what an older program can't read
 
 mod accept;
 mod activity;
 mod breaker;
 mod change;
+mod format;
 mod lease;
 mod list;
 mod outcome;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::create_table::CreateTableError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, GlobalSecondaryIndexDescription, KeySchemaElement, KeyType,
+    Projection, ProjectionType, ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification,
+    TimeToLiveStatus,
 };
 
 use crate::client::{Deadline, Store, call};
@@ -82,11 +83,15 @@ pub struct Made {
     pub created: bool,
 }
 
+/// Tells one table from another: DynamoDB gives each an id of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity(String);
+
 impl Store {
     /// Makes the tables that are missing and waits until they can be used; checks those that are there.
     ///
     /// # Errors
-    /// When storage can't be reached, or a table that is there is another or an older one: it is left as it is.
+    /// When storage can't be reached, or a table that is there is of another program or version: it is left as it is.
     pub async fn create_tables(&self, tables: &[Table]) -> Result<Vec<Made>, StoreError> {
         let deadline = Deadline::within(Duration::from_secs(60));
         let mut made = Vec::new();
@@ -114,19 +119,21 @@ impl Store {
         if !same_keys(description.key_schema(), KEY, None) {
             return Err(fault(format!("its key is not {KEY}: it is another program's")));
         }
-        for index in table.indexes {
-            let found =
-                description.global_secondary_indexes().iter().find(|found| found.index_name() == Some(index.name));
-            let same = found.is_some_and(|found| {
-                let projected = found.projection().map(Projection::non_key_attributes).unwrap_or_default();
-                same_keys(found.key_schema(), index.name, Some(index.range))
-                    && index.projected.iter().all(|field| projected.iter().any(|other| other == field))
-            });
-            if !same {
-                return Err(fault(format!("its index {} is missing or older than this program", index.name)));
-            }
+        match index_faults(table, description.global_secondary_indexes()) {
+            Some(faults) => Err(fault(faults)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Which table this is, whatever it is called and however it is reached; none where it is not there.
+    ///
+    /// # Errors
+    /// When storage can't be reached, or refuses.
+    pub async fn identity(&self, table: &Table) -> Result<Option<Identity>, StoreError> {
+        let description = self.describe(&self.table_name(table), Deadline::for_write()).await?;
+        Ok(description.map(|found| {
+            Identity(format!("{:?} {:?} {:?}", found.table_arn, found.table_id, found.creation_date_time))
+        }))
     }
 
     /// What is wrong with a table, in words for anyone; none where it is as it should be. The log says more.
@@ -142,7 +149,8 @@ impl Store {
         })
     }
 
-    fn table_name(&self, table: &Table) -> String {
+    /// A table's name, with the prefix.
+    pub fn table_name(&self, table: &Table) -> String {
         if *table == OUTBOX { self.outbox_table.clone() } else { self.events_table.clone() }
     }
 
@@ -210,6 +218,36 @@ impl Store {
             self.client.update_time_to_live().table_name(name).time_to_live_specification(specification).send();
         call("UpdateTimeToLive", name, deadline, request).await.map(|_| ())
     }
+}
+
+/// What is wrong with a table's indexes. More of them than this program knows are fine.
+fn index_faults(table: &Table, there: &[GlobalSecondaryIndexDescription]) -> Option<String> {
+    let fault = |index: &Index| {
+        let Some(found) = there.iter().find(|found| found.index_name() == Some(index.name)) else {
+            return Some(format!("its index {} is missing", index.name));
+        };
+        if !same_keys(found.key_schema(), index.name, Some(index.range)) {
+            return Some(format!("its index {} has other keys", index.name));
+        }
+        let projected = found.projection().map(Projection::non_key_attributes).unwrap_or_default();
+        let absent = index.projected.iter().filter(|field| !projected.iter().any(|other| other == *field));
+        let absent = absent.copied().collect::<Vec<_>>().join(", ");
+        (!absent.is_empty()).then(|| format!("its index {} lacks {absent}", index.name))
+    };
+    let faults: Vec<String> = table.indexes.iter().filter_map(fault).collect();
+    if faults.is_empty() {
+        return None;
+    }
+    let known = |name: &str| table.indexes.iter().any(|index| index.name == name);
+    let new = there.iter().filter_map(|index| index.index_name()).filter(|name| !known(name));
+    let new = new.collect::<Vec<_>>().join(", ");
+    let this = concat!("this program (", env!("CARGO_PKG_VERSION"), ")");
+    let why = if new.is_empty() {
+        format!("it is older than {this}: run the program that made it, or add to it what is missing")
+    } else {
+        format!("it has {new}, which {this} does not know, so a newer one made it: upgrade this program")
+    };
+    Some(format!("{}; {why}", faults.join(", ")))
 }
 
 fn same_keys(schema: &[KeySchemaElement], hash: &str, range: Option<&str>) -> bool {

@@ -31,7 +31,7 @@ impl Places {
 }
 
 /// What listens on all addresses is reached from this machine by loopback.
-fn reached_at(listening: SocketAddr) -> SocketAddr {
+pub(crate) fn reached_at(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

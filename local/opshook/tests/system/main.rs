@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
+mod activation;
 mod bad_input;
 mod bad_requests;
 mod browser;
@@ -9,6 +10,7 @@ mod chaos;
 mod counting;
 mod crash;
 mod delivery;
+mod doctor;
 mod dynamo;
 mod engines;
 mod faults;

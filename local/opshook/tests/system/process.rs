@@ -37,8 +37,18 @@ impl Process {
         arguments: &[&str],
         settings: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
+        Self::start_with(program, arguments, settings, Stdio::null())
+    }
+
+    /// [`Process::start`] with something else as its standard input.
+    pub fn start_with<'a>(
+        program: &Path,
+        arguments: &[&str],
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+        stdin: Stdio,
+    ) -> Self {
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().envs(settings).stdin(Stdio::null());
+        command.args(arguments).env_clear().envs(settings).stdin(stdin);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (said, lines) = unbounded_channel();
         listen(child.stdout.take().unwrap(), said.clone());

@@ -27,7 +27,7 @@ const OUTBOX: &str = "/api/v1/outbox";
 const ACTIVITY: &str = "/api/v1/activity";
 
 /// An endpoint whose status the test changes.
-async fn switched(status: u16) -> (Ops, Arc<AtomicU16>) {
+pub(crate) async fn switched(status: u16) -> (Ops, Arc<AtomicU16>) {
     let switch = Arc::new(AtomicU16::new(status));
     let now = Arc::clone(&switch);
     (Ops::start(move |_, _| ops::status(now.load(Ordering::Relaxed), "")).await, switch)
@@ -66,7 +66,7 @@ fn delivered() -> Value {
 }
 
 /// Puts a message into the outbox as an emit-retry whose clock says `now` would, with a claim or without.
-async fn put(store: &Store, session: &str, now: Timestamp, claim: Option<&Claim>) -> String {
+pub(crate) async fn put(store: &Store, session: &str, now: Timestamp, claim: Option<&Claim>) -> String {
     let request = account_created(session, "example.com");
     let event = Event::parse(request.as_bytes(), UnknownFields::Refuse).unwrap();
     let webhook_id = WebhookId::new(now, &IdSource::new());
@@ -84,6 +84,6 @@ async fn put(store: &Store, session: &str, now: Timestamp, claim: Option<&Claim>
 }
 
 /// One operation on an engine, as DynamoDB's protocol has it.
-async fn operation(engine: &Dynamo, name: &str, body: Value) -> Value {
+pub(crate) async fn operation(engine: &Dynamo, name: &str, body: Value) -> Value {
     dynamo::operation(engine.addr(), name, &body).await
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::events::key_of;
-use crate::item::{Item, read, shard, sharded};
+use crate::item::{Item, number, read, shard, sharded, text};
+use crate::tables::KEY;
 
 /// The format that this program writes.
 pub(crate) const VERSION: u32 = 1;
@@ -71,12 +72,19 @@ pub(crate) struct OutboxRow {
 impl OutboxRow {
     /// Reads a row strictly: what is damaged or of another format must not be sent.
     pub(crate) fn of(item: Item) -> Result<Self, StoreError> {
-        let row: Self = read(item)?;
-        if row.version == VERSION {
-            return Ok(row);
+        let known = i64::from(VERSION);
+        let found = number(&item, "version");
+        if found == Some(known) {
+            return read(item);
         }
-        let fault = format!("it has format {}, and this program knows {VERSION}", row.version);
-        Err(StoreError::Damaged { key: row.pk, fault })
+        let fault = match found {
+            Some(found) if found > known => {
+                format!("a newer emit-retry wrote it, in format {found}, and this one knows {known}: upgrade it")
+            }
+            Some(found) => format!("it has format {found}, and this program knows {known}"),
+            None => "it has no format".to_owned(),
+        };
+        Err(StoreError::Damaged { key: text(&item, KEY).unwrap_or_default().to_owned(), fault })
     }
 
     /// The attempts that are kept, oldest first.
