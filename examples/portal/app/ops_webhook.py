@@ -111,12 +111,13 @@ class OpsWebhook:
             try:
                 async with asyncio.timeout(LIMIT_SECONDS):
                     await asyncio.to_thread(self._keep, name, body)
-                background.add_task(self._send_kept, name)
             except Exception as error:
                 await self._say("ops_spool_failed", f"{name} is sent without being kept ({_name(error)})", session)
                 background.add_task(self._send_unkept, name, body, session)
+            else:
+                background.add_task(self._send_kept, name)
         except Exception as error:
-            await self._say("ops_event_lost", f"{name} could not be made an event ({_name(error)})", session)
+            await self._say("ops_event_fault", f"{name} was called for wrongly ({_name(error)})", session)
 
     def _make_spool(self) -> None:
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -204,8 +205,9 @@ class OpsWebhook:
         if self._settings.ops_webhook_secret:
             headers["Authorization"] = f"Bearer {self._settings.ops_webhook_secret}"
         try:
-            # emit-retry is near: the environment's proxies are for what is far.
-            self._client = self._client or httpx.AsyncClient(timeout=LIMIT_SECONDS, trust_env=False)
+            # emit-retry is near: no proxies of the environment, and no idle connection that it may be about to close.
+            once = httpx.Limits(max_keepalive_connections=0)
+            self._client = self._client or httpx.AsyncClient(timeout=LIMIT_SECONDS, limits=once, trust_env=False)
             async with asyncio.timeout(LIMIT_SECONDS):
                 return _verdict(await self._client.post(self._settings.ops_webhook_url, content=body, headers=headers))
         except Exception as error:

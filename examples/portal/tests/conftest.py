@@ -8,11 +8,6 @@ import pytest
 from harness import OPSHOOK, Fake, Ops, Portal, Script
 
 
-def pytest_sessionstart() -> None:
-    if not OPSHOOK.exists():
-        pytest.exit("the tests run opshook: first build it with cargo build --workspace", returncode=2)
-
-
 @pytest.fixture
 def stopping() -> Iterator[list[Any]]:
     """What has a `stop`, stopped the other way round."""
@@ -24,6 +19,9 @@ def stopping() -> Iterator[list[Any]]:
 
 @pytest.fixture
 def ops(tmp_path: Path, stopping: list[Any]) -> Callable[..., Ops]:
+    if not OPSHOOK.exists():
+        pytest.fail("this test runs opshook: first build it with cargo build --workspace", pytrace=False)
+
     def start(**settings: str) -> Ops:
         made = Ops(tmp_path / "ops", **settings)
         stopping.append(made)
