@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class ActivityLog:
 
     def add(self, level: str, code: str, message: str, session_id: str = "") -> None:
         """Appends an entry. Raises OSError where the disk does not take it."""
-        at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = {"at": at, "level": level, "code": code, "message": message, "session_id": session_id}
         line = (json.dumps(entry) + "\n").encode()
         with self._lock:

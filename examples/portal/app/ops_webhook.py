@@ -27,7 +27,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -101,7 +101,7 @@ class OpsWebhook:
             return
         session, name = "", f"{time.time_ns():020d}-{uuid.uuid4().hex}"  # the Idempotency-Key; it sorts by time
         try:
-            session, at = str(session_id or ""), datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+            session, at = str(session_id or ""), datetime.now(UTC).isoformat(timespec="milliseconds")
             fields = {"event": event, "session_id": session, "domain": domain or "", "timestamp": at}
             try:
                 body = _json(fields | {"data": data})

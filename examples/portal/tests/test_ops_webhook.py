@@ -1,6 +1,7 @@
 """ops_webhook.py alone, over real sockets and files."""
 
 import asyncio
+import fcntl
 import json
 import os
 import threading
@@ -13,11 +14,12 @@ from typing import Any
 import anyio.from_thread
 import anyio.to_thread
 import pytest
+from fastapi import BackgroundTasks
+from harness import Fake
+
 from app import ops_webhook
 from app.activity_log import ActivityLog
 from app.ops_webhook import OpsWebhook, Settings
-from fastapi import BackgroundTasks
-from harness import Fake
 
 TAKEN = (202, b'{"webhook_id":"msg_1","state":"pending"}')
 NOWHERE = "http://127.0.0.1:1/api/v1/events"
@@ -49,7 +51,7 @@ async def until(check: Callable[[], Any]) -> None:
             await asyncio.sleep(0.02)
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
+def run(test: Callable[[], Awaitable[Any]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(60):
             await test()
@@ -243,6 +245,40 @@ def test_while_emit_retry_is_away_only_the_drain_asks_for_it(tmp_path: Path) -> 
 
     run(test)
     assert len(posts) == 1 and log.codes() == ["ops_webhook_away"]
+
+
+@pytest.mark.parametrize("verdict", ["taken", "refused"])
+def test_what_another_worker_settles_between_the_open_and_the_lock_is_not_sent_again(
+    tmp_path: Path, fake: Start, monkeypatch: pytest.MonkeyPatch, verdict: Any
+) -> None:
+    emit_retry = fake(lambda key, body: TAKEN)
+    webhook, log = made(tmp_path, emit_retry.url)
+    another, _ = made(tmp_path, emit_retry.url)
+    real = fcntl.flock
+
+    def flock(file: Any, how: int) -> None:
+        another._settle(names(tmp_path)[0], b"{}", verdict, "")
+        real(file, how)
+
+    async def test() -> None:
+        background = await emit(webhook)
+        monkeypatch.setattr(fcntl, "flock", flock)
+        await background()
+
+    run(test)
+    assert emit_retry.posts == [] and log == []
+
+
+def test_of_workers_that_see_the_outage_at_the_same_moment_one_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpsWebhook, "_is_away", lambda _: False)
+    (tmp_path / "spool").mkdir()
+    workers = [made(tmp_path, NOWHERE) for _ in range(2)]
+    for act in ("_went_away", "_came_back"):
+        for webhook, _ in workers:
+            getattr(webhook, act)(*(["ConnectError"] if act == "_went_away" else []))
+    assert [code for _, log in workers for code in log.codes()] == ["ops_webhook_away", "ops_webhook_back"]
 
 
 def test_what_a_killed_worker_left_half_written_is_removed_once_it_is_old(tmp_path: Path) -> None:

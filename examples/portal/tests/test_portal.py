@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -38,10 +38,10 @@ def emptied(web: Portal) -> None:
 def test_each_step_answers_200_and_ops_has_its_record_to_the_letter(ops: Start, portal: Start, workers: int) -> None:
     running = ops()
     web = portal(running.events_url, workers=workers)
-    before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
     for path, body, _, _ in STEPS:
         web.post(path, body, "onb-steps")
-    after = datetime.now(timezone.utc)
+    after = datetime.now(UTC)
 
     all_delivered(running, len(STEPS))
     records = {record["event"]: record for record in running.records(session_id="onb-steps")}
