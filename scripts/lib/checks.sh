@@ -11,10 +11,10 @@ result() {
 
 # check TASK TEXT COMMAND…: ok when the command succeeds; what it prints says what was seen.
 check() {
-    local task=$1 text=$2 seen status=0
+    local task=$1 text=$2 seen code=0
     shift 2
-    seen=$("$@" 2>&1) || status=$?
-    if [ "$status" -eq 0 ]; then result ok "$task" "$text"; else result FAIL "$task" "$text: ${seen:-it is not so}"; fi
+    seen=$("$@" 2>&1) || code=$?
+    if [ "$code" -eq 0 ]; then result ok "$task" "$text"; else result FAIL "$task" "$text: ${seen:-it is not so}"; fi
 }
 
 # The last line, and the exit status: 0 when nothing failed.
