@@ -1,5 +1,6 @@
 """A cloud of one's own on 127.0.0.1: ministack, which plays AWS with no container, and what deploys a template to it."""
 
+import base64
 import io
 import json
 import os
@@ -174,18 +175,15 @@ class Stack:
 def zipped(folder):
     """A function's code as it is uploaded: its `bootstrap`, executable."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(packed, "w") as archive:
         entry = zipfile.ZipInfo("bootstrap")
         entry.external_attr = 0o755 << 16
-        entry.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(entry, (folder / "bootstrap").read_bytes())
     return packed.getvalue()
 
 
 def new_secret():
     """As `opshook secret new` makes them."""
-    import base64
-
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 

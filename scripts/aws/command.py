@@ -27,7 +27,8 @@ examples:
   scripts/try-aws --binaries target/debug    what `cargo build --workspace` made
 
 What ministack does otherwise than AWS: it serves an HTTP API under another address, so OpsWebhookUrl is given by an
-update of the stack; it does not tell a stream's batch that failed in part from one that succeeded, so that is shown by a
+update of the stack; its CloudFormation leaves reserved concurrency and the routes of an HTTP API's OpenAPI out, so
+those are made by the API, from the template; it does not tell a stream's batch that failed in part from one that succeeded, so that is shown by a
 test with a fake of the Runtime API instead (tests/system/lambda); and its alarms are made and are not fed by logs.
 exit status: 0 every step was as it should be, 1 one was not: it says what was seen, 2 usage, or nothing is built
 """
@@ -95,7 +96,6 @@ def runs_on_lambda(binary):
 
 def tried(template, folders):
     began = time.monotonic()
-    # The command's own binary is built on this host, which may have no cargo-lambda's zig.
     with Cloud() as cloud:
         stack = Stack(cloud, "opshook", template, folders)
         steps = Drive(cloud, stack, template).steps()
@@ -103,8 +103,9 @@ def tried(template, folders):
         for name, step in steps:
             try:
                 seen = step()
-            except (Failed, BotoCoreError, ClientError, KeyError, TypeError) as failed:
-                print(f"{name:{width}}  FAILED: {failed!r}" if isinstance(failed, (KeyError, TypeError)) else f"{name:{width}}  FAILED: {failed}", flush=True)
+            # An answer of another shape than expected is one of the last two.
+            except (Failed, BotoCoreError, ClientError, LookupError, TypeError) as failed:
+                print(f"{name:{width}}  FAILED: {type(failed).__name__}: {failed}", flush=True)
                 print(cloud.last_words(), file=sys.stderr)
                 print(f"scripts/try-aws: {name} is not as it should be", file=sys.stderr)
                 return 1
