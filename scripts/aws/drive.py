@@ -117,15 +117,15 @@ class Drive:
     def signed(self):
         self.first = event("onb-signed", "ana@example.com")
         status, body = self.post_signed(self.first)
-        expect((status, body["outcome"]), (201, "ticket_created"), body)
+        expect((status, body.get("outcome")), (201, "ticket_created"), body)
         self.ticket_id = body["ticket_id"]
         return f"201 {body['outcome']} {body['ticket_id']}"
 
     def duplicate(self):
         status, body = self.post_signed(self.first)
-        expect((status, body["outcome"], body["ticket_id"]), (200, "duplicate", self.ticket_id), body)
+        expect((status, body.get("outcome"), body.get("ticket_id")), (200, "duplicate", self.ticket_id), body)
         status, refused = self.post_signed(self.first, secret=new_secret())
-        expect((status, refused["code"]), (401, "signature_mismatch"), refused)
+        expect((status, refused.get("code")), (401, "signature_mismatch"), refused)
         return f"200 {body['outcome']} of the same ticket; with another secret 401"
 
     def ticket(self):
