@@ -6,9 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import accept, memory, outage, report, stop, system
+from benchmarks import accept, cold, memory, outage, report, stop, system
 
-BENCHMARKS = {module.NAME: module for module in (accept, outage, memory, stop)}
+BENCHMARKS = {module.NAME: module for module in (accept, outage, memory, stop, cold)}
 ABOUT = """\
 Measures what opshook promises about figures, with the real release binaries as processes of their own on the embedded
 engine on disk, and says of each promise whether it holds. All traffic is on 127.0.0.1; nothing is left behind.
@@ -20,6 +20,7 @@ benchmarks (all, in this order, where none is named):
            order (some 3 minutes)
   memory   with 100,000 messages pending emit-retry starts as fast and stays as small as with 1,000 (some 8 minutes)
   stop     SIGTERM with 64 messages in flight: each is finished, or goes on at once in the next process (15 seconds)
+  cold     receive as a Lambda answers its first request within milliseconds of its exec (some seconds)
 
 examples:
   scripts/bench                      everything; the binaries are built first
@@ -54,7 +55,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=ABOUT, epilog=TEACHES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="accept, outage, memory or stop")
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help="accept, outage, memory, stop or cold")
     parser.add_argument("--rounds", type=rounds, default=8, help="rounds of accept for each state of ops (default 8)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
     parser.add_argument("--binaries", type=Path, metavar="FOLDER", help="build nothing, and take the binaries from there")

@@ -12,7 +12,7 @@ use crate::drain::Drain;
 /// No message is taken with less than this left: a claim takes up to 1.8 s, an attempt 5 s, and recording 2 s.
 const FOR_ONE_ATTEMPT: Duration = Duration::from_secs(9);
 /// What the answer takes on its way to Lambda.
-const FOR_THE_ANSWER: Duration = Duration::from_millis(500);
+pub(crate) const FOR_THE_ANSWER: Duration = Duration::from_millis(500);
 /// How long an invocation waits for something to change while attempts are under way.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 

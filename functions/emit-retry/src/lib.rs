@@ -8,7 +8,7 @@
 //! Where the endpoint is down: [`breaker`] (the rules; pure) → [`gate`] (what this process knows, and shares) → `drain`
 //! (probes, and the backlog). For people: [`activity`] (what they are told), [`replay`] (what they have sent again),
 //! [`lists`] (what is there). On Lambda: [`trigger`] (what invokes it beside HTTP), [`invoked`] (the same work within an
-//! invocation).
+//! invocation), `figures` (what a sweep tells CloudWatch).
 
 pub mod accept;
 pub mod activity;
@@ -17,6 +17,7 @@ pub mod breaker;
 pub mod config;
 pub mod dispatch;
 mod drain;
+mod figures;
 pub mod gate;
 pub mod invoked;
 pub mod lists;
@@ -110,7 +111,8 @@ pub async fn start(environment: &Environment) -> Result<Service, StartError> {
     if environment.on_lambda {
         // What is accepted waits for the stream and the sweep: a lease would only delay it.
         let app = app(None);
-        let invoke = Some(trigger::invoke(Arc::clone(&app), dispatcher));
+        let function = environment.get("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_else(|| NAME.to_owned());
+        let invoke = Some(trigger::invoke(Arc::clone(&app), dispatcher, function));
         return Ok(Service { name: NAME, listen, router: self::app(app), background: None, invoke });
     }
     let background = dispatcher.clone().map(Dispatcher::into_background);

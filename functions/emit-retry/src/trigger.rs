@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use contract::json::{TopLevel, top_level};
+use futures_util::future::join;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,7 +17,8 @@ use service::host::{Invocation, Invoke, InvokeError};
 use crate::App;
 use crate::accept;
 use crate::dispatch::Dispatcher;
-use crate::invoked::Unrecorded;
+use crate::figures;
+use crate::invoked::{FOR_THE_ANSWER, Unrecorded};
 
 /// Fields that other triggers' events have and an event of ours has not.
 const FOREIGN: [&str; 9] = [
@@ -30,25 +33,38 @@ const FOREIGN: [&str; 9] = [
     "opshook",
 ];
 
+/// What the figures of the outbox may take; a sweep has other things to do.
+const FOR_FIGURES: Duration = Duration::from_millis(1_800);
+
 /// Answers invocations. `dispatcher` works on messages while one is under way; there is none while sending is disabled.
-pub fn invoke(app: Arc<App>, dispatcher: Option<Arc<Dispatcher>>) -> Invoke {
+/// `function` is Lambda's name of this function.
+pub fn invoke(app: Arc<App>, dispatcher: Option<Arc<Dispatcher>>, function: String) -> Invoke {
+    let function: Arc<str> = function.into();
     Arc::new(move |invocation| {
-        let (app, dispatcher) = (Arc::clone(&app), dispatcher.clone());
-        Box::pin(async move { answer(&app, dispatcher.as_ref(), invocation).await })
+        let (app, dispatcher, function) = (Arc::clone(&app), dispatcher.clone(), Arc::clone(&function));
+        Box::pin(async move { answer(&app, dispatcher.as_ref(), &function, invocation).await })
     })
 }
 
-async fn answer(app: &App, dispatcher: Option<&Arc<Dispatcher>>, invocation: Invocation) -> Result<Value, InvokeError> {
+async fn answer(
+    app: &App,
+    dispatcher: Option<&Arc<Dispatcher>>,
+    function: &str,
+    invocation: Invocation,
+) -> Result<Value, InvokeError> {
     let Invocation { payload, request_id, time } = invocation;
     match (Trigger::of(&payload)?, dispatcher) {
         (Trigger::Direct, _) => {
             let accepted = accept::take(app, payload.as_bytes(), Some(&request_id)).await?;
             Ok(json!(accepted))
         }
-        (Trigger::Schedule, Some(dispatcher)) => match dispatcher.work(time).await {
-            Ok(()) => Ok(Value::Null),
-            Err(Unrecorded { webhook_ids }) => Err(InvokeError::Unrecorded(webhook_ids.len())),
-        },
+        (Trigger::Schedule, dispatcher) => {
+            let limit = time.saturating_sub(FOR_THE_ANSWER).min(FOR_FIGURES);
+            let told = figures::tell(&app.store, function, app.clock.now(), limit);
+            // Beside the work, which may take all the time there is.
+            let (swept, ()) = join(sweep(dispatcher, time), told).await;
+            swept
+        }
         (Trigger::Stream(inserts), Some(dispatcher)) => {
             let ids: Vec<String> = inserts.iter().map(|insert| insert.webhook_id.clone()).collect();
             let unrecorded = match dispatcher.attempt_now(&ids, time).await {
@@ -57,8 +73,15 @@ async fn answer(app: &App, dispatcher: Option<&Arc<Dispatcher>>, invocation: Inv
             };
             Ok(failed_from(&inserts, &unrecorded))
         }
-        (Trigger::Schedule, None) => Ok(Value::Null),
         (Trigger::Stream(_), None) => Ok(failed_from(&[], &[])),
+    }
+}
+
+async fn sweep(dispatcher: Option<&Arc<Dispatcher>>, time: Duration) -> Result<Value, InvokeError> {
+    let Some(dispatcher) = dispatcher else { return Ok(Value::Null) };
+    match dispatcher.work(time).await {
+        Ok(()) => Ok(Value::Null),
+        Err(Unrecorded { webhook_ids }) => Err(InvokeError::Unrecorded(webhook_ids.len())),
     }
 }
 

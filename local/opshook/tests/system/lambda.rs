@@ -2,6 +2,7 @@
 //! stream and the schedule do all the work.
 
 mod deadline;
+mod figures;
 mod outcomes;
 mod runtime;
 mod triggers;
