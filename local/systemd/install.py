@@ -27,7 +27,7 @@ import units  # noqa: E402
 
 FUNCTIONS = {"portal": ["emit-retry"], "ops": ["receive", "query-events"]}
 ENGINE = "opshook-dynamodb"
-READY_SECONDS = 40
+READY_SECONDS = int(os.environ.get("OPSHOOK_READY_SECONDS", "40"))
 KEPT_RELEASES = 3
 
 
