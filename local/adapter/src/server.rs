@@ -55,7 +55,8 @@ impl Default for Limits {
 /// The largest head of a request, its request line and all headers. More is 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// A connection on which no request has come yet gets this long after a stop to show one.
+/// A connection on which no request has come yet gets this long after a stop to show one: whoever connected before the
+/// stop was not refused, and is about to send it.
 const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
 /// The pause after the system refused to give a connection, such as for want of file descriptors.
@@ -195,12 +196,15 @@ impl Connection {
             _ = connection.as_mut() => return,
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        connection.as_mut().graceful_shutdown();
-        // hyper would wait for a first request for as long as its head may take.
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = sleep(FIRST_REQUEST) => {}
+        if !seen.load(Ordering::Acquire) {
+            // hyper would close at once a connection on which nothing has come yet; its request may be on the way.
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = sleep(FIRST_REQUEST) => {}
+            }
         }
+        connection.as_mut().graceful_shutdown();
+        // For the rest of a first head hyper would wait as long as a head may take.
         if seen.load(Ordering::Acquire) {
             let _ = connection.await;
         }
