@@ -83,6 +83,12 @@ impl Streak {
         self.failed_before.truncate(MOST_SUSPECTS);
     }
 
+    /// Whether a message has failed since it last passed, as far as that is remembered.
+    pub fn has_failed(&self, webhook_id: &str) -> bool {
+        let mut failed = self.failed.iter().chain(&self.failed_before).chain(self.outlived.iter().map(|(id, _)| id));
+        failed.any(|id| id == webhook_id)
+    }
+
     /// Who failed before this one passed has failed perhaps by its own fault.
     fn lives(&mut self, webhook_id: &str) {
         self.clear();
@@ -247,7 +253,9 @@ mod tests {
         let others = ["g", "h", "i", "j", "k"].map(|id| streak.note(id, Verdict::Down));
         assert_eq!(others, [false, false, false, false, true], "what failed never before still opens it");
         streak.clear();
+        assert!(poison.iter().all(|id| streak.has_failed(id)) && !streak.has_failed("new"));
         assert!(!poison.into_iter().any(|id| streak.note(id, Verdict::Lives)), "they were taken");
+        assert!(!poison.iter().any(|id| streak.has_failed(id)));
         assert!(poison.into_iter().any(|id| streak.note(id, Verdict::Down)), "and so are like any other");
     }
 
@@ -255,7 +263,7 @@ mod tests {
     fn what_is_remembered_of_failures_is_bounded() {
         let mut streak = Streak::default();
         for round in 0..1_000 {
-            (0..10).for_each(|number| drop(streak.note(&format!("{round}.{number}"), Verdict::Down)));
+            (0..10).for_each(|number| _ = streak.note(&format!("{round}.{number}"), Verdict::Down));
             streak.clear();
             (round % 100 == 99).then(|| streak.note("passes", Verdict::Lives));
         }

@@ -14,8 +14,8 @@ use store::{Deadline, StoreError};
 use crate::breaker::{self, Ramp, Verdict};
 use crate::dispatch::{Dispatcher, Why};
 
-/// So many of the oldest take turns in probing, so that one that always fails does not keep the others waiting.
-const PROBERS: usize = 8;
+/// Who probes is one of so many of the oldest.
+const PROBERS: usize = 32;
 /// Of what waits, so many ids are held.
 const AHEAD: usize = 64;
 
@@ -75,9 +75,7 @@ impl Dispatcher {
         }
         let Some(slot) = self.slot() else { return Ok(self.longest_pause) };
         let Some(probe) = self.gate.begin_probe().await? else { return Ok(Duration::ZERO) };
-        let turn = usize::try_from(probe.failed_before).unwrap_or(0) % oldest.len();
-        let (before, from) = oldest.split_at(turn);
-        for MessageRef { webhook_id, .. } in from.iter().chain(before) {
+        for webhook_id in &self.probers(oldest, probe.failed_before) {
             if let Some(leased) = self.claim(webhook_id, slot.claim(), Take::Waiting).await {
                 slot.deliver(leased, Why::Probe(probe));
                 return Ok(self.longest_pause);
@@ -85,6 +83,17 @@ impl Dispatcher {
         }
         self.gate.put_back(&probe).await;
         Ok(self.longest_pause)
+    }
+
+    /// In which order they are asked to probe: the oldest that has not failed lately, or all in turn, so that those that
+    /// always fail do not keep the others waiting.
+    fn probers(&self, oldest: Vec<MessageRef>, failed_before: u32) -> Vec<String> {
+        let ids = oldest.into_iter().map(|message| message.webhook_id);
+        let (mut failed, mut ids): (Vec<_>, Vec<_>) = ids.partition(|id| self.gate.has_failed(id));
+        let turn = usize::try_from(failed_before).unwrap_or(0).checked_rem(failed.len()).unwrap_or(0);
+        failed.rotate_left(turn);
+        ids.append(&mut failed);
+        ids
     }
 
     /// Sends what waited, as many at a time as the endpoint has shown that it can take.

@@ -59,6 +59,11 @@ impl Gate {
         view.read.is_some() && view.breaker.phase == Phase::Closed
     }
 
+    /// Whether a message failed lately, as far as this process knows.
+    pub(crate) fn has_failed(&self, webhook_id: &str) -> bool {
+        self.view().streak.has_failed(webhook_id)
+    }
+
     /// Has the breaker read anew when it is asked for next.
     pub fn forget(&self) {
         self.view().read = None;

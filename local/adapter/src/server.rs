@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -55,9 +56,9 @@ impl Default for Limits {
 /// The largest head of a request, its request line and all headers. More is 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// A connection on which no request has come yet gets this long after a stop to show one: whoever connected before the
-/// stop was not refused, and is about to send it.
-const FIRST_REQUEST: Duration = Duration::from_millis(250);
+/// An idle connection gets this long after a stop: whoever sends a request at that moment is still answered, and told by
+/// `Connection: close` to take another connection for the next.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
 
 /// The pause after the system refused to give a connection, such as for want of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
@@ -187,8 +188,13 @@ struct Connection {
 impl Connection {
     async fn run(self, stream: TcpStream, mut stop: Stop) {
         let seen = AtomicBool::new(false);
+        let stopping = stop.clone();
         let answer = service_fn(async |request: hyper::Request<Incoming>| {
-            Ok::<_, Infallible>(self.guard.answer(request.map(Body::new), &seen).await)
+            let mut response = self.guard.answer(request.map(Body::new), &seen).await;
+            if *stopping.borrow() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), answer));
         tokio::select! {
@@ -196,16 +202,13 @@ impl Connection {
             _ = connection.as_mut() => return,
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        if !seen.load(Ordering::Acquire) {
-            // hyper would close at once a connection on which nothing has come yet; its request may be on the way.
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                () = sleep(FIRST_REQUEST) => {}
-            }
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = sleep(LAST_REQUEST) => {}
         }
-        connection.as_mut().graceful_shutdown();
-        // For the rest of a first head hyper would wait as long as a head may take.
+        // Where none has come, hyper would wait for one for as long as its head may take.
         if seen.load(Ordering::Acquire) {
+            connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
     }

@@ -9,8 +9,9 @@ mod secrecy;
 mod signature;
 mod slow;
 
+use crate::dynamo::items;
 use crate::harness::{EVENTS, Reply, TICKETS, World, account_created};
-use crate::raw::{Raw, items};
+use crate::raw::Raw;
 
 /// Sends what must be refused, and checks the whole problem.
 async fn refuse(world: &World, request: &Raw, status: u16, code: &str) -> Reply {

@@ -5,16 +5,16 @@ mod answers;
 mod many;
 mod over_time;
 
-use engine::Engine;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::dynamo::Dynamo;
 use crate::harness::{EMIT, Reply, Server, account_created, eventually, get, post, settings};
 
 pub const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// An emit-retry on an engine that delivers to `url` by a schedule.
-pub async fn emit(engine: &Engine, url: &str, schedule: &str) -> Server {
+pub async fn emit(engine: &Dynamo, url: &str, schedule: &str) -> Server {
     let more = [("OPS_WEBHOOK_URL", url), ("OPS_WEBHOOK_RETRY_SCHEDULE", schedule)];
     Server::emit(settings(engine.addr(), &more)).await
 }

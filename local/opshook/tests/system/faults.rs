@@ -11,6 +11,7 @@ use engine::{Engine, Storage};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::dynamo::Dynamo;
 use crate::harness::{
     EMIT, EVENTS, ONBOARD, Reply, Server, Settings, TICKETS, TOKEN, World, account_created, call, engine, eventually,
     get, new_id, post, settings, signed, store,
@@ -47,7 +48,7 @@ impl Site {
         Self::with(engine().await, Proxy::start(address, pass()).await, settings(address, &[])).await
     }
 
-    async fn with(engine: Engine, storage: Proxy, settings: Settings) -> Self {
+    async fn with(engine: Dynamo, storage: Proxy, settings: Settings) -> Self {
         let receive = Server::receive(settings.clone()).await;
         let query = Server::query(settings.clone()).await;
         let ops = Proxy::start(receive.addr, pass()).await;

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use contract::id::WebhookId;
 use contract::signature::{DEVELOPMENT_SECRET, Secrets};
-use engine::{Engine, Storage};
 use jiff::Timestamp;
 use serde_json::Value;
 use service::host::{Environment, Service};
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
+
+use crate::dynamo::{Dynamo, access_key};
 
 pub const TOKEN: &str = "a-token-for-tests-of-24-or-more";
 pub const ONBOARD: &str = "/api/v1/webhooks/onboard";
@@ -25,11 +26,11 @@ pub type Settings = HashMap<String, String>;
 
 /// The settings that reach an engine at `engine`, with the given ones over them.
 pub fn settings(engine: SocketAddr, more: &[(&str, &str)]) -> Settings {
-    let endpoint = format!("http://{engine}");
+    let (endpoint, key) = (format!("http://{engine}"), access_key(engine));
     let base = [
         ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.as_str()),
         ("AWS_REGION", "local"),
-        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_ACCESS_KEY_ID", key.as_str()),
         ("AWS_SECRET_ACCESS_KEY", "test"),
         ("WEBHOOK_SECRET", DEVELOPMENT_SECRET),
         ("OPS_WEBHOOK_SECRET", DEVELOPMENT_SECRET),
@@ -49,9 +50,9 @@ pub async fn store(settings: &Settings) -> Store {
     Store::connect(&config.unwrap())
 }
 
-/// An in-memory engine with its tables.
-pub async fn engine() -> Engine {
-    let engine = Engine::start(Storage::Memory, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+/// A database with its tables.
+pub async fn engine() -> Dynamo {
+    let engine = Dynamo::start().await;
     store(&settings(engine.addr(), &[])).await.create_tables(store::tables::ALL).await.unwrap();
     engine
 }
@@ -106,7 +107,7 @@ pub struct World {
     pub receive: Server,
     pub query: Server,
     pub emit: Server,
-    pub engine: Engine,
+    pub engine: Dynamo,
 }
 
 impl World {

@@ -8,11 +8,11 @@ mod triggers;
 
 use std::time::Duration;
 
-use engine::Engine;
 use serde_json::{Value, json};
 
 use self::runtime::Lambda;
-use crate::harness::{Settings, TOKEN, account_created, engine, post, settings};
+use crate::dynamo::{Dynamo, operation};
+use crate::harness::{Settings, TOKEN, account_created, engine, settings};
 use crate::ops::Ops;
 use crate::parity;
 use crate::proxy::{Proxy, pass};
@@ -36,7 +36,7 @@ fn emit_settings(storage: &Proxy, ops: &Ops, schedule: &str) -> Settings {
 struct Site {
     lambda: Lambda,
     storage: Proxy,
-    engine: Engine,
+    engine: Dynamo,
 }
 
 impl Site {
@@ -73,11 +73,8 @@ impl Site {
 
     /// A message's item as the engine has it.
     async fn item(&self, id: &str) -> Value {
-        let headers = [("x-amz-target", "DynamoDB_20120810.GetItem"), ("content-type", "application/x-amz-json-1.0")];
-        let request = json!({"TableName": "opshook_outbox", "Key": {"pk": {"S": id}}}).to_string();
-        let reply = post(&format!("http://{}/", self.engine.addr()), &headers, request).await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        reply.body["Item"].clone()
+        let request = json!({"TableName": "opshook_outbox", "Key": {"pk": {"S": id}}});
+        operation(self.engine.addr(), "GetItem", &request).await["Item"].take()
     }
 
     /// What the outbox's stream hands on when these were accepted. The number of each is in its sequence number.

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use contract::id::IdSource;
 use contract::signature::DEVELOPMENT_SECRET;
-use engine::Engine;
 use jiff::Timestamp;
 use serde_json::Value;
 use service::clock::Clock;
 use service::host::Service;
 
+use crate::dynamo::Dynamo;
 use crate::harness::{
     EVENTS, ONBOARD, Reply, Server, TOKEN, call, engine, environment, new_id, post, settings, signed_at, store,
 };
@@ -65,7 +65,7 @@ struct Receive {
 }
 
 impl Receive {
-    async fn start(engine: &Engine, more: &[(&str, &str)]) -> Self {
+    async fn start(engine: &Dynamo, more: &[(&str, &str)]) -> Self {
         let settings = settings(engine.addr(), more);
         let clock = Hands::at("2026-11-24T10:00:00Z");
         let config = receive::config::Config::read(&environment(settings.clone())).unwrap();
@@ -92,7 +92,7 @@ struct Desk {
     query: Server,
     /// query-events's clock.
     clock: Hands,
-    engine: Engine,
+    engine: Dynamo,
 }
 
 impl Desk {

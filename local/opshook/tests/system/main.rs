@@ -11,6 +11,8 @@ mod counting;
 mod crash;
 mod delivery;
 mod doctor;
+mod dynamo;
+mod engines;
 mod faults;
 mod harness;
 mod lambda;

@@ -7,6 +7,7 @@ use engine::{Engine, Storage};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::dynamo::ask;
 use crate::faults::Site;
 use crate::harness::{
     EVENTS, ONBOARD, Reply, TICKETS, TOKEN, account_created, call, deliver_to, eventually, get, ops, post, settings,
@@ -97,9 +98,7 @@ async fn assert_away(site: &Site, created: &Value) {
 
 /// Every item of a table, as the engine has it.
 async fn scan(site: &Site, table: &str) -> String {
-    let headers = [("x-amz-target", "DynamoDB_20120810.Scan")];
-    let request = json!({"TableName": table}).to_string();
-    let reply = post(&format!("http://{}/", site.storage.addr), &headers, request).await;
+    let reply = ask(site.storage.addr, "Scan", &json!({"TableName": table})).await;
     assert_eq!((reply.status, reply.body.get("LastEvaluatedKey")), (200, None), "{reply:?}");
     reply.text
 }

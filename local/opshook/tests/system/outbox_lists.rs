@@ -10,12 +10,12 @@ mod paging;
 mod parameters;
 
 use contract::id::{IdSource, WebhookId};
-use engine::Engine;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::Store;
 
-use crate::harness::{Server, engine, post, settings, store};
+use crate::dynamo::{self, Dynamo};
+use crate::harness::{Server, engine, settings, store};
 use crate::paged::Paged;
 
 const OUTBOX: &str = "/api/v1/outbox";
@@ -115,7 +115,7 @@ fn entry(ms: i64, level: &'static str, session: &'static str, expires_in_s: i64)
 
 /// An emit-retry that sends nothing, on an engine.
 struct Board {
-    engine: Engine,
+    engine: Dynamo,
     store: Store,
     lists: Paged,
     _emit: Server,
@@ -131,11 +131,7 @@ impl Board {
     }
 
     async fn operation(&self, name: &str, body: Value) -> Value {
-        let target = format!("DynamoDB_20120810.{name}");
-        let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.0")];
-        let reply = post(&format!("http://{}/", self.engine.addr()), &headers, body.to_string()).await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        reply.body
+        dynamo::operation(self.engine.addr(), name, &body).await
     }
 
     async fn put(&self, rows: &[Row]) {

@@ -33,12 +33,12 @@ struct Pairs {
     emit: Pair,
     /// Where emit-retry's messages go: it takes connections and says nothing, so that messages stay pending.
     _silent: TcpListener,
-    _engine: engine::Engine,
+    _engine: crate::dynamo::Dynamo,
 }
 
 impl Pairs {
     async fn start() -> Self {
-        let engine = engine::Engine::start(engine::Storage::Memory, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let engine = crate::dynamo::Dynamo::start().await;
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", silent.local_addr().unwrap());
         let of = |prefix: &str| {

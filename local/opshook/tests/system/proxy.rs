@@ -245,7 +245,8 @@ impl Drop for Proxy {
 
 impl Proxy {
     pub async fn start(target: SocketAddr, plan: Plan) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // On the target's own address: an engine's says whose database it is.
+        let listener = TcpListener::bind((target.ip(), 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let state = State { target, plan, seen: HashMap::new(), counts: BTreeMap::new() };
         let state = Arc::new(Mutex::new(state));

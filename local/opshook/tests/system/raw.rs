@@ -159,12 +159,3 @@ fn parse(bytes: &[u8]) -> Option<Reply> {
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
     Some(Reply { status, headers, text, body })
 }
-
-/// How many items a table holds, by the engine itself.
-pub async fn items(engine: SocketAddr, table: &str) -> u64 {
-    let scan = Raw::new("POST", "/")
-        .header("x-amz-target", "DynamoDB_20120810.Scan")
-        .body(format!(r#"{{"TableName":"{table}","Select":"COUNT"}}"#));
-    let reply = scan.send(engine).await;
-    reply.body["Count"].as_u64().unwrap_or_else(|| panic!("{reply:?}"))
-}

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use contract::event::{Event, UnknownFields};
 use contract::id::{IdSource, WebhookId};
-use engine::Engine;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::outbox::{Acceptance, Claim, NewMessage};
 use store::{Deadline, Store};
 
 use crate::delivery::JSON;
+use crate::dynamo::{self, Dynamo};
 use crate::harness::{Reply, Server, account_created, get, post};
 use crate::ops::{self, Ops};
 
@@ -84,10 +84,6 @@ pub(crate) async fn put(store: &Store, session: &str, now: Timestamp, claim: Opt
 }
 
 /// One operation on an engine, as DynamoDB's protocol has it.
-pub(crate) async fn operation(engine: &Engine, name: &str, body: Value) -> Value {
-    let target = format!("DynamoDB_20120810.{name}");
-    let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.0")];
-    let reply = post(&format!("http://{}/", engine.addr()), &headers, body.to_string()).await;
-    assert_eq!(reply.status, 200, "{reply:?}");
-    reply.body
+pub(crate) async fn operation(engine: &Dynamo, name: &str, body: Value) -> Value {
+    dynamo::operation(engine.addr(), name, &body).await
 }

@@ -4,8 +4,9 @@ use contract::wire::EventRecord;
 use serde_json::json;
 
 use super::{assert_it_still_works, assert_nothing_is_stored, refuse};
+use crate::dynamo::items;
 use crate::harness::{EVENTS, World};
-use crate::raw::{Raw, items};
+use crate::raw::Raw;
 
 /// The item that notes the first day with a record.
 const DAY_MARK: u64 = 1;

@@ -4,8 +4,9 @@ use contract::id::WebhookId;
 use serde_json::json;
 
 use super::assert_all_under_api_wants_a_token;
+use crate::dynamo::items;
 use crate::harness::{EMIT, Reply, Server, World, account_created, engine, eventually, get, settings};
-use crate::raw::{Raw, items};
+use crate::raw::Raw;
 
 const MOST: usize = 65_536;
 const OUTBOX: &str = "opshook_outbox";

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ops;
+use crate::dynamo::{Dynamo, items, operation};
 use crate::harness::{EMIT, EVENTS, ONBOARD, Server, World, settings, store};
-use crate::raw::{Raw, items};
+use crate::raw::Raw;
 
 fn functions(world: &World) -> [(&'static str, SocketAddr, &'static str); 3] {
     [
@@ -81,17 +82,14 @@ async fn health_says_who_it_is_to_anyone_and_asks_nobody() {
 
 #[tokio::test]
 async fn a_table_that_is_missing_or_another_is_named_and_not_made() {
-    let engine = engine::Engine::start(engine::Storage::Memory, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let engine = Dynamo::start().await;
     let settings = settings(engine.addr(), &[("OPS_WEBHOOK_URL", "http://127.0.0.1:9/")]);
     let servers = [
         (Server::receive(settings.clone()).await, "opshook_webhook_events"),
         (Server::query(settings.clone()).await, "opshook_webhook_events"),
         (Server::emit(settings.clone()).await, "opshook_outbox"),
     ];
-    let call = async |operation: &str, body: String| {
-        let target = format!("DynamoDB_20120810.{operation}");
-        Raw::new("POST", "/").header("x-amz-target", target).body(body).send(engine.addr()).await
-    };
+    let call = async |name: &str, body: Value| operation(engine.addr(), name, &body).await;
     let not_ready = async |server: &Server, table: &str| {
         assert_eq!(Raw::get("/health").send(server.addr).await.status, 200);
         let reply = Raw::get("/ready").send(server.addr).await;
@@ -101,21 +99,21 @@ async fn a_table_that_is_missing_or_another_is_named_and_not_made() {
     for (server, table) in &servers {
         not_ready(server, table).await;
     }
-    assert_eq!(call("ListTables", "{}".to_owned()).await.body, json!({"TableNames": []}));
+    assert_eq!(call("ListTables", json!({})).await, json!({"TableNames": []}));
     for table in ["opshook_webhook_events", "opshook_outbox"] {
         let body = json!({
             "TableName": table, "BillingMode": "PAY_PER_REQUEST",
             "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
             "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}]
         });
-        assert_eq!(call("CreateTable", body.to_string()).await.status, 200);
+        call("CreateTable", body).await;
     }
     for (server, table) in &servers {
         not_ready(server, table).await;
     }
     for table in ["opshook_webhook_events", "opshook_outbox"] {
         assert_eq!(items(engine.addr(), table).await, 0);
-        assert_eq!(call("DeleteTable", json!({"TableName": table}).to_string()).await.status, 200);
+        call("DeleteTable", json!({"TableName": table})).await;
     }
     store(&settings).await.create_tables(store::tables::ALL).await.unwrap();
     for (server, _) in &servers {

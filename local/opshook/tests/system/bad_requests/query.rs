@@ -162,7 +162,7 @@ async fn an_id_that_is_none_of_ours_is_a_404() {
         let patch = Raw::json("PATCH", &format!("{TICKETS}/{id}"), r#"{"status":"closed"}"#);
         ops(patch).send(world.query.addr).await.assert_problem(404, "not_found");
     }
-    assert_eq!(crate::raw::items(world.engine.addr(), "opshook_webhook_events").await, 0, "a PATCH made an item");
+    assert_eq!(crate::dynamo::items(world.engine.addr(), "opshook_webhook_events").await, 0, "a PATCH made an item");
     for target in [format!("{EVENTS}/"), format!("{TICKETS}/"), format!("{EVENTS}/x/y"), "/api/v1/desk".to_owned()] {
         ask(&world, &target).await.assert_problem(404, "not_found");
     }

@@ -211,8 +211,11 @@ async fn what_every_request_to_dynamodb_needs_is_required() {
 
 #[tokio::test]
 async fn an_endpoint_is_a_url_however_it_is_written() {
-    let engine = crate::harness::engine().await;
+    // The embedded one: these spellings are of its address alone.
+    let engine = engine::Engine::start(engine::Storage::Memory, LOOPBACK.parse().unwrap()).await.unwrap();
     let port = engine.addr().port();
+    let tables = crate::harness::store(&crate::harness::settings(engine.addr(), &[])).await;
+    tables.create_tables(store::tables::ALL).await.unwrap();
     for endpoint in
         [format!(" HTTP://127.0.0.1:{port} "), format!("http:127.0.0.1:{port}"), format!("http://127.1:{port}/")]
     {

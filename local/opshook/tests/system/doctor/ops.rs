@@ -45,7 +45,7 @@ fn answer_ahead(status: u16, body: &'static str, seconds: i64) -> Response {
 struct Portal {
     endpoint: String,
     emit: Server,
-    _engine: engine::Engine,
+    _engine: crate::dynamo::Dynamo,
 }
 
 impl Portal {

@@ -1,6 +1,6 @@
 //! What rests or waits in the outbox.
 
-use engine::Engine;
+use crate::dynamo::Dynamo;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::ops::Ops;
 use crate::recovery::{operation, put, switched};
 
 struct Portal {
-    engine: Engine,
+    engine: Dynamo,
     endpoint: String,
     url: String,
     _ops: Ops,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{OUTBOX, shard};
+use crate::dynamo::{Dynamo, operation};
 use crate::harness::{EMIT, Server, account_created, engine, eventually, post, settings};
 use crate::ops::{self, Ops};
 use crate::paged::Paged;
@@ -43,10 +44,9 @@ async fn what_was_accepted_is_listed_in_the_state_that_it_has_by_now() {
 }
 
 /// The keys of a row are those that `super::message` makes, and all of its attributes have the same types.
-async fn check_row(engine: &engine::Engine, id: &str, state: &'static str, accepted_at: &str) {
-    let headers = [("x-amz-target", "DynamoDB_20120810.GetItem"), ("content-type", "application/x-amz-json-1.0")];
-    let body = json!({"TableName": super::TABLE, "Key": {"pk": {"S": id}}}).to_string();
-    let row = post(&format!("http://{}/", engine.addr()), &headers, body).await.body["Item"].take();
+async fn check_row(engine: &Dynamo, id: &str, state: &'static str, accepted_at: &str) {
+    let body = json!({"TableName": super::TABLE, "Key": {"pk": {"S": id}}});
+    let row = operation(engine.addr(), "GetItem", &body).await["Item"].take();
     let key = |name: &str| row[name]["S"].as_str().unwrap().to_owned();
     assert_eq!(key("state_key"), format!("{state}#{}", shard(id)));
     assert_eq!(key("session_key"), format!("={state}"));

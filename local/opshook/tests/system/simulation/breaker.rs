@@ -118,12 +118,17 @@ impl Breaker {
         }
     }
 
+    /// Whether it is open, and a life has known that for so long.
+    pub fn is_known_open(&self, world: &World, life: &Life, ms: u64) -> bool {
+        let is_known = self.known.get(&life.name).is_some_and(|since| since + ms < world.now());
+        is_known && self.row.as_ref().is_some_and(|row| row.is_open)
+    }
+
     /// A request of `life` has reached ops.
     pub fn passed(&mut self, world: &World, life: &Life) {
         let is_probe = self.begun > 0;
         self.begun = self.begun.saturating_sub(1);
-        let known = self.known.get(&life.name).filter(|since| **since + UNDER_WAY < world.now());
-        if known.is_some() && life.right_clock && self.row.as_ref().is_some_and(|row| row.is_open) {
+        if self.is_known_open(world, life, UNDER_WAY) && life.right_clock {
             world.count("requests while the breaker was open");
             world.promise(is_probe, None, || {
                 format!("{} sends while the breaker is open, and does not probe", life.name)

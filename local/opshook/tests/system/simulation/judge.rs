@@ -14,6 +14,9 @@ use super::world::World;
 /// Within this time an attempt that has ended is recorded, where the store can be reached.
 const RECORDED_WITHIN: u64 = 30 * SECOND;
 
+/// What was sent before the breaker opened is recorded within its lease, and some.
+const LEASED: u64 = 20 * SECOND;
+
 /// An answer within this time is seen by the process that waits for it.
 const SEEN_WITHIN: u64 = 4_900;
 
@@ -99,6 +102,9 @@ impl Judge {
         if !life.right_clock {
             old.wrong_clock_at = Some(now);
         }
+        if row.step > old.row.step && row.is("pending") && self.breaker.is_known_open(world, life, LEASED) {
+            world.broke(Some(pk), format!("{} used up the schedule while the breaker was open", life.name));
+        }
         if row.attempts_total > old.row.attempts_total {
             let flights = self.flights.iter_mut().filter(|flight| flight.id == pk && flight.life.name == life.name);
             flights.for_each(|flight| flight.recorded = true);
@@ -127,6 +133,14 @@ impl Judge {
             let under_way = |flight: &&Flight| flight.id == id && flight.ended.is_none() && !flight.life.is_over();
             if let Some(other) = self.flights.iter().find(under_way) {
                 world.broke(Some(id), format!("in flight twice: by {} and {}", other.life.name, life.name));
+            }
+            let forgotten =
+                |flight: &&Flight| flight.id == id && flight.replay == replay && flight.is_forgotten(world, life);
+            if let Some(first) = self.flights.iter().find(forgotten) {
+                world.broke(
+                    Some(id),
+                    format!("sent again by {}: {} has forgotten a success", life.name, first.life.name),
+                );
             }
             let owner = watched.owner.as_ref().filter(|owner| owner.name != life.name);
             if let Some(owner) = owner.filter(|_| watched.holds(world)) {
@@ -194,11 +208,17 @@ impl Flight {
         Some(settled + RECORDED_WITHIN)
     }
 
+    /// Whether ops said 2xx to a process that lives and could have recorded it since, or that sends it again itself.
+    fn is_forgotten(&self, world: &World, sender: &Life) -> bool {
+        let since = self.ended.filter(|_| self.success && !self.recorded && !self.life.is_over());
+        let could_record = |ended| world.plan.reaches(ended, world.now(), self.life.process);
+        since.is_some_and(|ended| sender.name == self.life.name || could_record(ended))
+    }
+
     /// Whether its process died, or could not reach the store while it had the lease.
     fn is_excused(&self, world: &World) -> bool {
         let Some(by) = self.recorded_by(world) else { return true };
-        let mut while_leased = (self.begun..by).step_by(250);
-        let away = while_leased.any(|at| world.plan.is_away(at, self.life.process).is_some());
+        let away = !world.plan.reaches(self.begun, by, self.life.process);
         self.life.over_at() <= by || (away && !self.success)
     }
 }

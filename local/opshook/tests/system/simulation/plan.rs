@@ -133,6 +133,12 @@ impl Plan {
         }
     }
 
+    /// Whether a process can reach the store all the time from `from` to `to`.
+    pub fn reaches(&self, from: u64, to: u64, process: usize) -> bool {
+        let overlaps = |away: &Away| away.span.start <= to && from < away.span.end;
+        !self.store_away.iter().any(|away| away.who.is_none_or(|who| who == process) && overlaps(away))
+    }
+
     pub fn is_away(&self, now: u64, process: usize) -> Option<&Away> {
         self.store_away.iter().find(|away| away.span.contains(&now) && away.who.is_none_or(|who| who == process))
     }
