@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::routing::{get, post};
 use common::{Running, read, send, start};
 use opshook_adapter::server::{self, Limits, ServeError};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -139,6 +139,28 @@ async fn idle_and_unused_connections_hold_up_no_stop() {
     server.stop.send(true).unwrap();
     server.ended.await.unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_that_was_accepted_before_the_stop_gets_its_answer() {
+    let Slow { router, .. } = slow();
+    let server = start(Limits::default(), router, None).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(send(server.address, b"").await);
+    }
+    // Connections are accepted in their order, so those before this one were.
+    assert!(common::get(server.address, "/health").await.ends_with("well"));
+    server.stop.send(true).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for stream in &mut streams {
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    }
+    for stream in streams {
+        let answer = timeout(SOON, read(stream)).await.expect("the connection is closed");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("well"), "{answer:?}");
+    }
+    assert_eq!(timeout(SOON, server.ended).await.unwrap().unwrap(), Ok(()));
 }
 
 #[tokio::test]

@@ -90,19 +90,21 @@ fn of_pending((messages, more): &Listed, now: Timestamp) -> Finding {
     let saw = format!("{} pending, the oldest for {}", counted(messages, *more), lasted(age));
     let remedy =
         "see why with the lines about ops above and the activity log; once ops takes them, they go by themselves";
-    match age {
-        ..=USUAL_SECONDS => Finding::ok(check, saw),
-        ..=LONG_SECONDS => Finding::warn(check, saw, remedy),
-        _ => Finding::fail(check, saw, remedy),
+    if age <= USUAL_SECONDS {
+        Finding::ok(check, saw)
+    } else if age <= LONG_SECONDS {
+        Finding::warn(check, saw, remedy)
+    } else {
+        Finding::fail(check, saw, remedy)
     }
 }
 
 fn lasted(seconds: i64) -> String {
     match seconds {
-        ..120 => format!("{seconds} s"),
-        ..7_200 => format!("{} min", seconds / 60),
-        ..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
+        i64::MIN..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        172_800.. => format!("{} days", seconds / 86_400),
     }
 }
 
