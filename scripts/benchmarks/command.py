@@ -26,6 +26,8 @@ examples:
   scripts/bench                      everything; the binaries are built first
   scripts/bench stop outage          two of them
   scripts/bench accept --rounds 3    faster, and less exact
+  scripts/bench cold --binaries target/lambda
+                                     what scripts/lambda build made, as it is deployed
   scripts/bench --json > bench.json  for scripts; progress goes to standard error
 
 The figures depend on what else the machine does: leave it alone meanwhile.

@@ -80,6 +80,9 @@ class Process:
         self.log = site.folder / f"{name}-{len(site.processes)}.log"
         self.name = name
         program = site.binaries / name
+        # What cargo-lambda builds stands in a folder for each function.
+        if program.is_dir():
+            program /= "bootstrap"
         if not program.exists():
             raise Failed(f"{program} is missing: build it, or leave --binaries out")
         self.started = time.monotonic()
