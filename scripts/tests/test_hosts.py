@@ -227,7 +227,7 @@ def test_missing_binaries_are_told_with_how_to_build_them(host, tmp_path):
     ops = host("ops")
     (tmp_path / "none").mkdir()
     done = ops.deploy(tmp_path / "none")
-    refused(done, ops, "there is no binary of receive", "cargo lambda build")
+    refused(done, ops, "there is no binary of receive", "scripts/lambda build")
 
 
 def post(url: str, number: int) -> int:
