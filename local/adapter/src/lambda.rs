@@ -100,13 +100,22 @@ async fn hand_over(
     let began = Instant::now();
     let request_id = context.request_id.clone();
     let payload = Box::<str>::from(payload).into_string();
-    let time = context.deadline().duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+    let time = time_left(context.deadline(), SystemTime::now());
     let invocation = Invocation { payload, request_id: request_id.clone(), time };
     // In a task of its own, so that a panic's text ends here.
     let answer = tokio::spawn(invoke(invocation)).await.unwrap_or(Err(InvokeError::Panicked))?;
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(function = name, request_id, ms, "invoked");
     to_raw_value(&answer).map_err(|_| InvokeError::Panicked)
+}
+
+/// How long an invocation has until its deadline.
+fn time_left(deadline: SystemTime, now: SystemTime) -> Duration {
+    // `cargo lambda watch` tells each invocation the same deadline, ten minutes after 1970, and waits for longer than this.
+    if deadline == SystemTime::UNIX_EPOCH + Duration::from_secs(600) {
+        return Duration::from_secs(60);
+    }
+    deadline.duration_since(now).unwrap_or(Duration::ZERO)
 }
 
 /// An invocation that failed. The runtime logs its `Debug`, and sends its caller the [`Diagnostic`].
@@ -133,6 +142,17 @@ impl From<Failed> for Diagnostic {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_is_past_has_no_time_but_for_what_cargo_lambda_says() {
+        let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        let now = at(1_795_515_330_000);
+        assert_eq!(time_left(at(1_795_515_333_500), now), Duration::from_millis(3_500));
+        for past in [0, 599_999, 600_001, 1_795_515_329_999, 1_795_515_330_000] {
+            assert_eq!(time_left(at(past), now), Duration::ZERO, "{past}");
+        }
+        assert_eq!(time_left(at(600_000), now), Duration::from_secs(60));
+    }
 
     #[test]
     fn only_an_http_apis_event_is_http() {
