@@ -78,9 +78,12 @@ impl Streak {
 
     /// The endpoint is known to be down: the count begins anew.
     pub fn clear(&mut self) {
-        let failed = self.failed.drain(..);
-        self.failed_before.extend(failed);
-        self.failed_before.truncate(MOST_SUSPECTS);
+        for id in self.failed.drain(..) {
+            // Who probes again and again in one outage has failed in one.
+            if self.failed_before.len() < MOST_SUSPECTS && !self.failed_before.contains(&id) {
+                self.failed_before.push(id);
+            }
+        }
     }
 
     /// Whether a message has failed since it last passed, as far as that is remembered.
@@ -257,6 +260,17 @@ mod tests {
         assert!(!poison.into_iter().any(|id| streak.note(id, Verdict::Lives)), "they were taken");
         assert!(!poison.iter().any(|id| streak.has_failed(id)));
         assert!(poison.into_iter().any(|id| streak.note(id, Verdict::Down)), "and so are like any other");
+    }
+
+    #[test]
+    fn one_outage_counts_once_however_often_a_message_probed_in_it() {
+        let mut streak = Streak::default();
+        for _ in 0..20 {
+            ["a", "b", "c", "d", "e"].into_iter().for_each(|id| _ = streak.note(id, Verdict::Down));
+            streak.clear();
+        }
+        assert!(!streak.note("probe", Verdict::Lives));
+        assert!(["a", "b", "c", "d", "e"].into_iter().any(|id| streak.note(id, Verdict::Down)), "it is down again");
     }
 
     #[test]
