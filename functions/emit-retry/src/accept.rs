@@ -15,7 +15,7 @@ use service::problem::{Code, Problem};
 use store::Deadline;
 use store::outbox::{Acceptance, NewMessage};
 
-use crate::dispatch::{Slot, Why};
+use crate::dispatch::Place;
 use crate::{App, storage};
 
 const KEY_HEADER: &str = "idempotency-key";
@@ -64,17 +64,17 @@ pub async fn take(app: &App, body: &[u8], key: Option<&str>) -> Result<Accepted,
     Ok(Accepted { webhook_id: Some(webhook_id.to_string()), state: state.as_str().to_owned() })
 }
 
-/// Makes the message durable. Where the dispatcher has a free slot the message is leased to it from the start, and it
+/// Makes the message durable. Where the dispatcher has a free place the message is leased to it from the start, and it
 /// starts at once; otherwise it is due at once for whoever is free first.
 async fn keep(app: &App, message: &NewMessage<'_>) -> Result<MessageState, Problem> {
-    let slot = app.dispatcher.as_ref().and_then(|dispatcher| dispatcher.free_slot());
-    let claim = slot.as_ref().map(Slot::claim);
+    let place = app.dispatcher.as_ref().and_then(|dispatcher| dispatcher.free_place());
+    let claim = place.as_ref().map(Place::claim);
     let acceptance = app.store.accept(message, claim, Deadline::for_write()).await.map_err(storage)?;
     match acceptance {
         Acceptance::Accepted(leased) => {
             metrics::counter!("opshook_accepted_total").increment(1);
-            match (leased, slot) {
-                (Some(leased), Some(slot)) => slot.deliver(*leased, Why::Due),
+            match (leased, place) {
+                (Some(leased), Some(place)) => place.deliver(*leased),
                 _ => app.dispatcher.iter().for_each(|dispatcher| dispatcher.wake()),
             }
             Ok(MessageState::Pending)

@@ -3,9 +3,9 @@
 
 use contract::wire::{Attempt, Level};
 use jiff::{SignedDuration, Timestamp};
-use store::outbox::{Entry, Leased};
+use store::outbox::{Endpoint, Entry, Leased};
 
-use crate::breaker::Verdict;
+use crate::endpoint::News;
 use crate::schedule::Next;
 
 /// A warning is written when this retry has failed.
@@ -13,9 +13,18 @@ const WARNED_RETRY: u32 = 3;
 /// Signatures hold this long either way (contract §2).
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// What is told of an attempt that failed.
-pub fn of_attempt(leased: &Leased, attempt: &Attempt, next: Next, now: Timestamp) -> Vec<Entry> {
-    let why = reason(attempt);
+/// What is told of an attempt that failed. `clock_ahead` is how far ops's clock is ahead of ours.
+pub fn of_attempt(
+    leased: &Leased,
+    attempt: &Attempt,
+    clock_ahead: Option<SignedDuration>,
+    next: Next,
+    now: Timestamp,
+) -> Vec<Entry> {
+    let mut why = reason(attempt);
+    if matches!(attempt.status, Some(401 | 403)) {
+        why = format!("{why}: {}", about_us(clock_ahead.map(|ahead| ahead.as_secs())));
+    }
     let about = |code, message| Entry {
         at: now,
         level: Level::Warn,
@@ -43,33 +52,42 @@ pub fn of_attempt(leased: &Leased, attempt: &Attempt, next: Next, now: Timestamp
     entries
 }
 
-/// What is told when the endpoint goes down, or refuses us. `ahead` is how far its clock is ahead of ours.
-pub fn endpoint_down(verdict: Verdict, attempt: &Attempt, ahead: Option<SignedDuration>, now: Timestamp) -> Entry {
-    let why = reason(attempt);
-    let (code, message) = if verdict == Verdict::Refuses {
-        let clocks = clocks(ahead);
-        let message = format!(
-            "the endpoint refuses us ({why}): OPS_WEBHOOK_SECRET here must hold a secret that WEBHOOK_SECRET holds there; \
-             {clocks}. Messages wait, and one at a time probes"
-        );
-        ("endpoint_refuses", message)
-    } else {
-        let message = format!(
-            "the endpoint is down: messages in a row failed, the latest with {why}. The others wait, one probes"
-        );
-        ("endpoint_down", message)
+/// What is told of the endpoint, as it is now.
+pub fn of_endpoint(news: News, endpoint: &Endpoint, now: Timestamp) -> Entry {
+    let why = &endpoint.why;
+    let lasted = |since: Timestamp| now.duration_since(since).as_secs().max(0);
+    let (level, code, message) = match news {
+        News::Down => {
+            let message = format!(
+                "the endpoint is down: different messages failed in a row, the latest with {why}. Messages wait, and one \
+                 at a time is tried"
+            );
+            (Level::Warn, "endpoint_down", message)
+        }
+        News::Refuses => {
+            let message = format!(
+                "the endpoint refuses us ({why}): {}. Messages wait, and one at a time is tried",
+                about_us(endpoint.clock_ahead_s)
+            );
+            (Level::Warn, "endpoint_refuses", message)
+        }
+        News::Up(since) => {
+            let message = format!("the endpoint is back after {} s: what waited is sent now", lasted(since));
+            (Level::Info, "endpoint_up", message)
+        }
+        News::Replaced(since) => {
+            let message = format!(
+                "OPS_WEBHOOK_URL names another endpoint than the one that was down for {} s: what waited is sent there",
+                lasted(since)
+            );
+            (Level::Info, "endpoint_up", message)
+        }
     };
-    Entry { at: now, level: Level::Warn, code, message, webhook_id: None, session_id: None }
+    Entry { at: now, level, code, message, webhook_id: None, session_id: None }
 }
 
-/// What is told when it is back. `since` is when it went down.
-pub fn endpoint_up(since: Timestamp, now: Timestamp) -> Entry {
-    let seconds = now.duration_since(since).as_secs().max(0);
-    let message = format!("the endpoint is back after {seconds} s: what waited is sent now, oldest first");
-    Entry { at: now, level: Level::Info, code: "endpoint_up", message, webhook_id: None, session_id: None }
-}
-
-fn reason(attempt: &Attempt) -> String {
+/// Why an attempt failed, in a few words that hold nothing of what ops answered.
+pub fn reason(attempt: &Attempt) -> String {
     match (attempt.status, &attempt.error) {
         (Some(status), _) => format!("status {status}"),
         (None, Some(error)) => error.clone(),
@@ -77,50 +95,58 @@ fn reason(attempt: &Attempt) -> String {
     }
 }
 
-fn clocks(ahead: Option<SignedDuration>) -> String {
-    let Some(ahead) = ahead else { return "its answer has no Date to compare the clocks by".to_owned() };
-    let seconds = ahead.as_secs();
-    let side = if seconds < 0 { "behind" } else { "ahead of" };
-    let off = seconds.saturating_abs();
-    let advice = if off >= TOLERANCE_SECONDS {
-        format!("; more than {TOLERANCE_SECONDS} s are refused: set the clock that is wrong")
-    } else {
-        String::new()
+/// What to look at after a 401 or 403. `ahead` is how many seconds the endpoint's clock is ahead of ours.
+fn about_us(ahead: Option<i64>) -> String {
+    let clocks = match ahead {
+        None => "its answer has no Date to compare the clocks by".to_owned(),
+        Some(ahead) => {
+            let side = if ahead < 0 { "behind" } else { "ahead of" };
+            let off = ahead.saturating_abs();
+            let advice = if off >= TOLERANCE_SECONDS {
+                format!("; more than {TOLERANCE_SECONDS} s are refused: set the clock that is wrong")
+            } else {
+                String::new()
+            };
+            format!("its clock is {off} s {side} ours{advice}")
+        }
     };
-    format!("its clock is {off} s {side} ours{advice}")
+    format!("OPS_WEBHOOK_SECRET here must hold a secret that WEBHOOK_SECRET holds there; {clocks}")
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn attempt(status: Option<u16>) -> Attempt {
-        let error = status.is_none().then(|| "can't connect: Connection refused".to_owned());
-        Attempt { at: String::new(), status, error, ms: 1, answer: Some("ana@example.com".to_owned()) }
+    fn told(news: News, why: &str, clock_ahead_s: Option<i64>) -> Entry {
+        let endpoint = Endpoint { why: why.to_owned(), clock_ahead_s, ..Endpoint::new("endpoint") };
+        of_endpoint(news, &endpoint, Timestamp::UNIX_EPOCH + SignedDuration::from_secs(90))
     }
 
     #[test]
     fn a_refusal_names_both_settings_and_how_far_the_clocks_differ() {
-        let now = Timestamp::UNIX_EPOCH;
-        let told = |ahead: Option<i64>| {
-            endpoint_down(Verdict::Refuses, &attempt(Some(401)), ahead.map(SignedDuration::from_secs), now).message
-        };
+        let told = |ahead| told(News::Refuses, "status 401", ahead).message;
         for part in ["status 401", "OPS_WEBHOOK_SECRET", "WEBHOOK_SECRET holds there", "1 s behind ours"] {
             assert!(told(Some(-1)).contains(part), "{part}");
         }
         assert!(!told(Some(-1)).contains("set the clock"));
         assert!(told(Some(3_600)).contains("3600 s ahead of ours; more than 300 s are refused: set the clock"));
         assert!(told(None).contains("no Date"));
-        assert!(!told(None).contains("ana@"));
     }
 
     #[test]
     fn what_is_told_of_the_endpoint_says_why_and_for_how_long() {
-        let now = Timestamp::UNIX_EPOCH;
-        let down = endpoint_down(Verdict::Down, &attempt(None), None, now);
+        let down = told(News::Down, "can't connect: Connection refused", None);
         assert!(down.message.contains("Connection refused") && down.code == "endpoint_down");
-        let up = endpoint_up(now, now + SignedDuration::from_secs(90));
-        assert!(up.message.contains("after 90 s") && up.level == Level::Info);
+        for news in [News::Up(Timestamp::UNIX_EPOCH), News::Replaced(Timestamp::UNIX_EPOCH)] {
+            let up = told(news, "", None);
+            assert!(up.message.contains("90 s") && up.level == Level::Info && up.code == "endpoint_up");
+        }
+    }
+
+    #[test]
+    fn what_ops_answered_is_not_told() {
+        let answer = Some("ana@example.com".to_owned());
+        let attempt = Attempt { at: String::new(), status: Some(401), error: None, ms: 1, answer };
+        assert_eq!(reason(&attempt), "status 401");
     }
 }

@@ -42,6 +42,8 @@ pub struct Delivery {
     pub schedule: Schedule,
     /// `OUTBOX_RETENTION_DAYS`: how long a delivered message is kept.
     pub retention_days: u32,
+    /// How many dispatchers may run at once and share what the endpoint takes, as far as that is known.
+    pub dispatchers: u32,
 }
 
 impl Config {
@@ -65,7 +67,7 @@ impl Config {
         reader.finish_with(store, |store| Self {
             listen,
             endpoint,
-            delivery: Delivery { schedule, retention_days },
+            delivery: Delivery { schedule, retention_days, dispatchers: 1 },
             tokens,
             store,
         })

@@ -1,30 +1,28 @@
 //! emit-retry: takes the portal's events and brings them to ops (contract §5). Once it has said 202, the event is
 //! durable, and is signed and sent until ops takes it.
 //!
-//! The way of an event: [`accept`] (reads it, makes it durable, answers) → [`dispatch`] (who works on what, and when)
+//! The way of an event: [`accept`] (reads it, makes it durable, answers) → [`dispatch`] (who takes which message, and when)
 //! → `attempt` (one attempt: [`sender`] signs and sends it, [`schedule`] says what comes next; pure) → `store::outbox`
 //! (remembers it).
 //!
-//! Where the endpoint is down: [`breaker`] (the rules; pure) → [`gate`] (what this process knows, and shares) → `drain`
-//! (probes, and the backlog). For people: [`activity`] (what they are told), [`replay`] (what they have sent again),
-//! [`lists`] (what is there). On Lambda: [`trigger`] (what invokes it beside HTTP), [`invoked`] (the same work within an
-//! invocation), `figures` (what a sweep tells CloudWatch).
+//! [`dispatch`] asks [`window`] (how many at once; pure) and [`gate`] (what all processes know of the endpoint, by the rules of
+//! [`endpoint`]; pure). For people: [`activity`] (what they are told), [`replay`] (what they have sent again), [`lists`] (what
+//! is there). On Lambda: [`trigger`] (what invokes it beside HTTP), `figures` (what a sweep tells CloudWatch).
 
 pub mod accept;
 pub mod activity;
 mod attempt;
-pub mod breaker;
 pub mod config;
 pub mod dispatch;
-mod drain;
+pub mod endpoint;
 mod figures;
 pub mod gate;
-pub mod invoked;
 pub mod lists;
 pub mod replay;
 pub mod schedule;
 pub mod sender;
 pub mod trigger;
+pub mod window;
 
 use std::sync::Arc;
 use std::time::Duration;

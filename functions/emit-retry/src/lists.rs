@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use contract::event::SessionId;
 use contract::id::WebhookId;
+use contract::time;
 use contract::wire::{Activity, Level, Message, MessageState, MessageSummary, Page};
 use service::problem::{Code, Problem};
 use service::query::{self, Query};
@@ -32,7 +33,9 @@ pub async fn messages(
         to: query.time("to")?,
     };
     let page = PageRequest::new(query.limit()?, query.text("cursor"), app.clock.now());
-    app.store.messages(&filter, page).await.map(Json).map_err(page_problem)
+    let mut page = app.store.messages(&filter, page).await.map_err(page_problem)?;
+    plan(&app, page.items.iter_mut().map(|message| (message.state, &mut message.next_attempt_at))).await;
+    Ok(Json(page))
 }
 
 /// One message, with its attempts.
@@ -48,7 +51,23 @@ pub async fn message(
     let none = || Problem::new(Code::NotFound, "there is no message with this id, or it is no longer kept");
     let id = WebhookId::parse(&id).ok_or_else(none)?;
     let message = app.store.message(&id, app.clock.now(), Deadline::for_page()).await.map_err(storage)?;
-    message.map(Json).ok_or_else(none)
+    let mut message = message.ok_or_else(none)?;
+    plan(&app, [(message.state, &mut message.next_attempt_at)].into_iter()).await;
+    Ok(Json(message))
+}
+
+/// What is due while the endpoint is down goes when it is back, and nobody knows when that is.
+async fn plan(app: &App, messages: impl Iterator<Item = (MessageState, &mut Option<String>)>) {
+    let now = time::format_ms(app.clock.now());
+    let is_due = |at: &Option<String>| at.as_ref().is_some_and(|at| *at <= now);
+    let due: Vec<_> = messages.filter(|(state, at)| *state == MessageState::Pending && is_due(at)).collect();
+    if due.is_empty() {
+        return;
+    }
+    let endpoint = app.store.endpoint(Deadline::for_write()).await;
+    if matches!(endpoint, Ok(Some(endpoint)) if endpoint.is_down) {
+        due.into_iter().for_each(|(_, at)| *at = None);
+    }
 }
 
 /// A page of the activity log.

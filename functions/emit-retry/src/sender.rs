@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Endpoint;
+use crate::endpoint::{self, Verdict};
 use crate::schedule::Answer;
 
 /// An attempt may take this long, its answer included (contract §5).
@@ -41,6 +42,8 @@ pub struct Sent {
     pub attempt: Attempt,
     /// What the schedule makes of it.
     pub answer: Answer,
+    /// What it says about the endpoint.
+    pub verdict: Verdict,
     /// The `Retry-After` of the answer, whatever its status.
     pub retry_after: Option<Duration>,
     /// How far the endpoint's clock is ahead of ours, by the answer's `Date`: exact to a second or two.
@@ -78,7 +81,7 @@ impl Sender {
     /// A name of the endpoint that is the same in every process and tells nothing of its URL.
     pub fn endpoint_key(&self) -> String {
         let hash = Sha256::digest(self.uri.to_string().as_bytes());
-        hash.iter().take(16).fold("breaker#".to_owned(), |key, byte| format!("{key}{byte:02x}"))
+        hash.iter().take(16).fold(String::new(), |key, byte| format!("{key}{byte:02x}"))
     }
 
     /// Sends a message once, signed as of `now`.
@@ -87,7 +90,7 @@ impl Sender {
         let deadline = started + TIME_LIMIT;
         let head = match timeout_at(deadline, self.head(id, body, now)).await {
             Ok(head) => head,
-            Err(_) => Err(format!("no answer within {} s", TIME_LIMIT.as_secs())),
+            Err(_) => Err((Verdict::TooMuch, format!("no answer within {} s", TIME_LIMIT.as_secs()))),
         };
         let mut attempt = Attempt { at: time::format_ms(now), status: None, error: None, ms: 0, answer: None };
         let mut sent = match head {
@@ -96,16 +99,18 @@ impl Sender {
                 let retry_after = retry_after(response.headers(), now);
                 let clock_ahead = clock_ahead(response.headers(), now, started.elapsed());
                 let answer = answer_of(response.status(), retry_after);
-                attempt.status = Some(response.status().as_u16());
+                let response_status = response.status().as_u16();
+                attempt.status = Some(response_status);
                 let delivered = answer == Answer::Delivered;
                 let limit = if delivered { deadline.min(Instant::now() + SUCCESS_REST_LIMIT) } else { deadline };
                 let text = beginning(response.into_body(), limit).await;
                 attempt.answer = Some(text).filter(|text| !delivered && !text.is_empty());
-                Sent { attempt, answer, retry_after, clock_ahead }
+                let verdict = endpoint::verdict(response_status);
+                Sent { attempt, answer, verdict, retry_after, clock_ahead }
             }
-            Err(error) => {
+            Err((verdict, error)) => {
                 attempt.error = Some(error);
-                Sent { attempt, answer: Answer::Failed, retry_after: None, clock_ahead: None }
+                Sent { attempt, answer: Answer::Failed, verdict, retry_after: None, clock_ahead: None }
             }
         };
         sent.attempt.ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -113,7 +118,12 @@ impl Sender {
     }
 
     /// Sends the request and waits for the head of its answer.
-    async fn head(&self, id: &WebhookId, body: &str, now: Timestamp) -> Result<Response<Incoming>, String> {
+    async fn head(
+        &self,
+        id: &WebhookId,
+        body: &str,
+        now: Timestamp,
+    ) -> Result<Response<Incoming>, (Verdict, String)> {
         let seconds = now.as_second();
         let request = Request::builder()
             .method(Method::POST)
@@ -124,9 +134,10 @@ impl Sender {
             .header(TIMESTAMP_HEADER, seconds)
             .header(SIGNATURE_HEADER, self.secrets.sign(id, seconds, body.as_bytes()))
             .body(Full::from(body.to_owned()))
-            .map_err(|_| "the message can't be put into a request".to_owned())?;
-        self.client.send(request).await.map_err(|error| {
-            describe(if error.is_connect() { "can't connect" } else { "the exchange broke off" }, &error)
+            .map_err(|_| (Verdict::Lives, "the message can't be put into a request".to_owned()))?;
+        self.client.send(request).await.map_err(|error| match error.is_connect() {
+            true => (Verdict::TooMuch, describe("can't connect", &error)),
+            false => (Verdict::Fails, describe("the exchange broke off", &error)),
         })
     }
 }

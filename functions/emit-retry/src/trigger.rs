@@ -16,9 +16,8 @@ use service::host::{Invocation, Invoke, InvokeError};
 
 use crate::App;
 use crate::accept;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, FOR_THE_ANSWER};
 use crate::figures;
-use crate::invoked::{FOR_THE_ANSWER, Unrecorded};
 
 /// Fields that other triggers' events have and an event of ours has not.
 const FOREIGN: [&str; 9] = [
@@ -67,10 +66,7 @@ async fn answer(
         }
         (Trigger::Stream(inserts), Some(dispatcher)) => {
             let ids: Vec<String> = inserts.iter().map(|insert| insert.webhook_id.clone()).collect();
-            let unrecorded = match dispatcher.attempt_now(&ids, time).await {
-                Ok(()) => Vec::new(),
-                Err(Unrecorded { webhook_ids }) => webhook_ids,
-            };
+            let unrecorded = dispatcher.attempt_now(&ids, time).await;
             Ok(failed_from(&inserts, &unrecorded))
         }
         (Trigger::Stream(_), None) => Ok(failed_from(&[], &[])),
@@ -79,9 +75,9 @@ async fn answer(
 
 async fn sweep(dispatcher: Option<&Arc<Dispatcher>>, time: Duration) -> Result<Value, InvokeError> {
     let Some(dispatcher) = dispatcher else { return Ok(Value::Null) };
-    match dispatcher.work(time).await {
-        Ok(()) => Ok(Value::Null),
-        Err(Unrecorded { webhook_ids }) => Err(InvokeError::Unrecorded(webhook_ids.len())),
+    match dispatcher.work(time).await.len() {
+        0 => Ok(Value::Null),
+        unrecorded => Err(InvokeError::Unrecorded(unrecorded)),
     }
 }
 

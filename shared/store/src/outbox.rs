@@ -7,17 +7,17 @@
 //! - [`Store::message`](crate::Store::message): what callers see
 //! - [`Store::replay`](crate::Store::replay), [`Store::set_aside`](crate::Store::set_aside): what rests goes again; what
 //!   can't be read rests
-//! - [`Breaker`], [`Store::change_breaker`](crate::Store::change_breaker): what all processes know of the endpoint
+//! - [`Endpoint`], [`Store::change_endpoint`](crate::Store::change_endpoint): what all processes know of the endpoint
 //! - [`Entry`]: what people are told, in one write with the change that it tells of
 //! - [`Store::messages`](crate::Store::messages), [`Store::activities`](crate::Store::activities): lists
-//! - [`Store::oldest_pending`](crate::Store::oldest_pending), [`Store::in_state`](crate::Store::in_state): what a drain and
+//! - [`Store::oldest_pending`](crate::Store::oldest_pending), [`Store::in_state`](crate::Store::in_state): what people and
 //!   a bulk replay go through
 //! - [`Store::newer`](crate::Store::newer): what an older program can't read
 
 mod accept;
 mod activity;
-mod breaker;
 mod change;
+mod endpoint;
 mod format;
 mod lease;
 mod list;
@@ -28,8 +28,8 @@ mod view;
 
 pub use accept::{Acceptance, NewMessage};
 pub use activity::{ActivityFilter, Entry};
-pub use breaker::{Breaker, Phase};
-pub use lease::{Claim, Due, LEASE, Leased, Take};
+pub use endpoint::{Changed, Endpoint};
+pub use lease::{Claim, Due, LEASE, Leased, Limits, Take};
 pub use list::{MessageFilter, MessageRef};
 pub use outcome::{Failure, Recording, Then};
 pub use replay::Replay;

@@ -72,7 +72,7 @@ fn message(ms: i64, state: &'static str, session: &'static str, expires_in_s: Op
         "session_id": {"S": session}, "domain": {"S": "one.example"}, "body": {"S": "{\"secret\":1}"},
         "request_sha256": {"S": "00"}, "accepted_at": number(ms), "attempts": {"S": attempts.to_string()},
         "attempts_total": {"N": attempts.as_array().unwrap().len().to_string()}, "step": {"N": "0"},
-        "replay": {"N": "0"}, "generation": {"N": "1"}, "state_key": {"S": format!("{state}#{}", shard(&id))},
+        "replay": {"N": "0"}, "state_key": {"S": format!("{state}#{}", shard(&id))},
         "session_key": {"S": session_key}, "accepted_key": {"S": key},
     });
     let mut shown = json!({

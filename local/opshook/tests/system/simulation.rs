@@ -4,8 +4,8 @@
 //!
 //! `scripts/simulate` runs many seeds, by `OPSHOOK_TEST_SEEDS`; the first is `OPSHOOK_TEST_SEED`.
 
-mod breaker;
 mod chance;
+mod endpoint;
 mod engine;
 mod judge;
 mod life;

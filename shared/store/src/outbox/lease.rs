@@ -8,14 +8,14 @@ use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use contract::time;
 use contract::wire::Attempt;
 use contract::wire::MessageState;
-use futures_util::future::{try_join_all, try_join3};
+use futures_util::future::{try_join_all, try_join3, try_join4};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::client::{Deadline, Store, call, call_keeping};
 use crate::error::StoreError;
 use crate::item::{Item, SHARDS, n, number, s, sharded, text};
-use crate::outbox::row::{DUE, LEASED, OutboxRow, leased_key};
+use crate::outbox::row::{FIRST, LEASED, OutboxRow, RETRY, leased_key};
 use crate::tables::KEY;
 
 /// How long a lease holds.
@@ -70,6 +70,8 @@ pub struct Leased {
     pub step: u32,
     /// Whether the claim was made when the schedule wanted an attempt; else the attempt comes before its time.
     pub is_scheduled: bool,
+    /// When it was attempted before, if it was.
+    pub tried_at: Option<Timestamp>,
     /// Its onboarding; may be empty.
     pub session_id: String,
     pub(crate) replay: u32,
@@ -85,6 +87,7 @@ impl Leased {
             body: row.body.clone(),
             step: row.step,
             is_scheduled: row.next_attempt_at.is_none_or(|at| is_due(at, time::unix_ms(claim.at))),
+            tried_at: row.tried_at.map(time::from_unix_ms),
             session_id: row.session_id.clone(),
             replay: row.replay,
             // Attempts that can't be read must not keep a message from being delivered.
@@ -94,11 +97,28 @@ impl Leased {
     }
 }
 
-/// What waits for its next attempt.
+/// How much of each kind is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Messages that wait for their first attempt, oldest first.
+    pub first: usize,
+    /// The same, newest first.
+    pub newest: usize,
+    /// Messages whose retry is due or whose lease has run out, the longest due first.
+    pub retries: usize,
+    /// Whether the far end of the index is read too, for what a wrong clock put there.
+    pub far: bool,
+}
+
+/// What waits for an attempt: ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
-    /// Ids of what is due now, the longest due first.
-    pub now: Vec<String>,
+    /// Those that wait for their first attempt, oldest first.
+    pub first: Vec<String>,
+    /// The newest of them.
+    pub newest: Vec<String>,
+    /// Those whose retry is due, or whose lease has run out, the longest due first.
+    pub retries: Vec<String>,
     /// When the next one after those is due.
     pub next_at: Option<Timestamp>,
 }
@@ -108,7 +128,9 @@ pub struct Due {
 pub enum Take {
     /// One whose next attempt is due.
     Due,
-    /// One that waits for its next attempt, too: it goes before its time.
+    /// One that waits for its next attempt, and was not attempted since this time.
+    NotTriedSince(Timestamp),
+    /// One that waits for its next attempt.
     Waiting,
 }
 
@@ -132,6 +154,9 @@ impl Store {
             Take::Due => {
                 "attribute_not_exists(lease_until) AND (next_attempt_at <= :now OR next_attempt_at > :too_far)"
             }
+            Take::NotTriedSince(_) => {
+                "attribute_not_exists(lease_until) AND (attribute_not_exists(tried_at) OR tried_at < :since)"
+            }
             Take::Waiting => "attribute_not_exists(lease_until)",
         };
         let mut request = self
@@ -140,8 +165,7 @@ impl Store {
             .table_name(&self.outbox_table)
             .key(KEY, s(webhook_id))
             .update_expression(
-                "SET claim_id = :claim, lease_until = :until, due_at = :until, due_key = :leased, \
-                 generation = generation + :one",
+                "SET claim_id = :claim, lease_until = :until, due_at = :until, due_key = :leased",
             )
             .condition_expression(format!(
                 "#state = :pending AND (({due}) OR lease_until <= :now OR lease_until > :too_long)"
@@ -152,11 +176,12 @@ impl Store {
             .expression_attribute_values(":until", n(claim.until_ms()))
             .expression_attribute_values(":leased", s(leased_key(webhook_id)))
             .expression_attribute_values(":too_long", n(claim.until_ms().saturating_add(CLOCKS_DIFFER_MS)))
-            .expression_attribute_values(":now", n(now))
-            .expression_attribute_values(":one", n(1));
-        if take == Take::Due {
-            request = request.expression_attribute_values(":too_far", n(now.saturating_add(LONGEST_WAIT_MS)));
-        }
+            .expression_attribute_values(":now", n(now));
+        request = match take {
+            Take::Due => request.expression_attribute_values(":too_far", n(now.saturating_add(LONGEST_WAIT_MS))),
+            Take::NotTriedSince(since) => request.expression_attribute_values(":since", n(time::unix_ms(since))),
+            Take::Waiting => request,
+        };
         let request = request
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -181,40 +206,96 @@ impl Store {
         item.map(|item| Ok(Leased::of(&OutboxRow::of(item)?, claim))).transpose()
     }
 
-    /// What is due, at most `limit`, and when the next one is. What a wrong clock put far ahead is due, too.
+    /// What waits for an attempt, within `limits`, and when the next one is due. What a wrong clock put far ahead is due,
+    /// too.
     ///
     /// # Errors
     /// When storage can't be reached.
-    pub async fn due(&self, now: Timestamp, limit: usize, deadline: Deadline) -> Result<Due, StoreError> {
+    pub async fn due(&self, now: Timestamp, limits: Limits, deadline: Deadline) -> Result<Due, StoreError> {
+        let Limits { first, newest, retries, far } = limits;
         let now_ms = time::unix_ms(now);
-        let ends = |name: &'static str, forward: bool, limit: usize| {
-            (0..SHARDS).map(move |shard| self.due_shard(sharded(name, shard), forward, limit, deadline))
-        };
-        let near = ends(DUE, true, limit.saturating_add(1)).chain(ends(LEASED, true, limit.saturating_add(1)));
-        let (near, far_waiting, far_leased) = try_join3(
-            try_join_all(near),
-            try_join_all(ends(DUE, false, FAR_END)),
-            try_join_all(ends(LEASED, false, FAR_END)),
+        // One more than asked for tells when the next one is due.
+        let near = |limit: usize| if limit == 0 { 0 } else { limit + 1 };
+        let far = |end: usize| if far { end } else { 0 };
+        let (waiting, newest, retrying, leased) = try_join4(
+            self.due_shards(FIRST, true, near(first), deadline),
+            self.due_shards(FIRST, false, newest, deadline),
+            self.due_shards(RETRY, true, near(retries), deadline),
+            self.due_shards(LEASED, true, near(retries), deadline),
         )
         .await?;
-        let mut near: Vec<(i64, String)> = near.into_iter().flatten().collect();
-        near.sort_unstable();
-        let later = near.iter().find(|(at, _)| *at > now_ms).map(|(at, _)| time::from_unix_ms(*at));
-        let further = |all: Vec<Vec<(i64, String)>>, than: i64| {
-            all.into_iter().flatten().filter(move |(at, _)| *at > now_ms.saturating_add(than))
+        let (far_waiting, far_retrying, far_leased) = try_join3(
+            self.due_shards(FIRST, false, far(FAR_END), deadline),
+            self.due_shards(RETRY, false, far(FAR_END), deadline),
+            self.due_shards(LEASED, false, far(FAR_END), deadline),
+        )
+        .await?;
+        let further = |all: Vec<(i64, String)>, than: i64| {
+            all.into_iter().filter(move |(at, _)| *at > now_ms.saturating_add(than)).map(|(_, id)| id)
         };
-        let far = further(far_waiting, LONGEST_WAIT_MS)
-            .chain(further(far_leased, lease_ms().saturating_add(CLOCKS_DIFFER_MS)));
-        let due = near.into_iter().take_while(|(at, _)| *at <= now_ms);
+        let mut next_at: Option<i64> = None;
+        let mut due = |mut all: Vec<(i64, String)>, limit: usize| {
+            all.sort_unstable();
+            let later = all.iter().map(|(at, _)| *at).find(|at| *at > now_ms);
+            next_at = next_at.into_iter().chain(later).min();
+            all.into_iter().take_while(|(at, _)| *at <= now_ms).map(|(_, id)| id).take(limit).collect::<Vec<_>>()
+        };
         // The far end first: it is rare, and what is due must not keep it waiting.
-        let ids = far.chain(due).map(|(_, id)| id).take(limit);
-        Ok(Due { now: ids.collect(), next_at: later })
+        let leases = lease_ms().saturating_add(CLOCKS_DIFFER_MS);
+        let mut late: Vec<String> = further(far_waiting, LONGEST_WAIT_MS)
+            .chain(further(far_retrying, LONGEST_WAIT_MS))
+            .chain(further(far_leased, leases))
+            .collect();
+        late.extend(due(retrying.into_iter().chain(leased).collect(), retries));
+        late.truncate(retries);
+        let first = due(waiting, first);
+        let newest = newest.into_iter().filter(|(at, _)| *at <= now_ms).map(|(_, id)| id).collect();
+        Ok(Due { first, newest, retries: late, next_at: next_at.map(time::from_unix_ms) })
+    }
+
+    /// Messages that wait for a retry which is not due yet, those that are due first; at most `limit` of each shard, from
+    /// `from` on. With each, when it is due.
+    ///
+    /// # Errors
+    /// When storage can't be reached.
+    pub async fn waiting(
+        &self,
+        from: Timestamp,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<(Timestamp, String)>, StoreError> {
+        let from = time::unix_ms(from);
+        let shards = (0..SHARDS).map(|shard| self.due_shard(sharded(RETRY, shard), true, from, limit, deadline));
+        let mut waiting: Vec<(i64, String)> = try_join_all(shards).await?.into_iter().flatten().collect();
+        waiting.sort_unstable();
+        Ok(waiting.into_iter().map(|(at, id)| (time::from_unix_ms(at), id)).collect())
+    }
+
+    /// One end of a part of the index of what is due: at most `limit` of each shard; nothing is asked where that is 0.
+    async fn due_shards(
+        &self,
+        name: &str,
+        forward: bool,
+        limit: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<(i64, String)>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let shards = (0..SHARDS).map(|shard| self.due_shard(sharded(name, shard), forward, i64::MIN, limit, deadline));
+        let mut all: Vec<(i64, String)> = try_join_all(shards).await?.into_iter().flatten().collect();
+        all.sort_unstable();
+        if !forward {
+            all.reverse();
+        }
+        Ok(all)
     }
 
     async fn due_shard(
         &self,
         key: String,
         forward: bool,
+        from: i64,
         limit: usize,
         deadline: Deadline,
     ) -> Result<Vec<(i64, String)>, StoreError> {
@@ -223,8 +304,9 @@ impl Store {
             .query()
             .table_name(&self.outbox_table)
             .index_name("due_key")
-            .key_condition_expression("due_key = :key")
+            .key_condition_expression("due_key = :key AND due_at >= :from")
             .expression_attribute_values(":key", s(key))
+            .expression_attribute_values(":from", n(from))
             .scan_index_forward(forward)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let output = call("Query", &self.outbox_table, deadline, request.send()).await?;

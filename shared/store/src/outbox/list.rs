@@ -116,6 +116,27 @@ impl Store {
         Ok(walk.found.into_iter().map(MessageRef::of).collect())
     }
 
+    /// The ids of pending messages at both ends: the oldest, oldest first, and the newest, newest first; at most `limit` of
+    /// each.
+    ///
+    /// # Errors
+    /// When storage can't be reached.
+    pub async fn pending_ends(
+        &self,
+        limit: usize,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let end = async |order| {
+            let reads = limit.saturating_mul(5);
+            let mut walk = Walk::new(self, self.outbox_source(), order, Budget { wanted: limit, reads, deadline });
+            let partitions = shards_of("state_key", MessageState::Pending.as_str());
+            walk.group(&partitions, &all(), &|item| is_kept_message(item, now)).await?;
+            Ok::<_, StoreError>(walk.found.into_iter().map(|found| found.key).collect())
+        };
+        Ok((end(Order::Ascending).await?, end(Order::Descending).await?))
+    }
+
     /// Messages in a state that were accepted from `from` on and before `to`, oldest first, at most `limit`; and, where there
     /// may be more, when the next one was accepted. On AWS the index may lag, so what is done with them needs a condition.
     ///

@@ -36,6 +36,8 @@ pub struct Failure {
     pub attempt: Attempt,
     /// What happens next.
     pub then: Then,
+    /// When it ended.
+    pub at: Timestamp,
     /// What people are told of it.
     pub entries: Vec<Entry>,
 }
@@ -108,24 +110,28 @@ impl Store {
         failure: &Failure,
         deadline: Deadline,
     ) -> Result<Recording, StoreError> {
-        const REST: &str = "step = :step REMOVE claim_id, lease_until, next_attempt_at, due_key, due_at";
+        const REST: &str =
+            "tried_at = :tried, step = :step REMOVE claim_id, lease_until, next_attempt_at, due_key, due_at";
         let kept = with_attempt(leased.attempts.clone(), &failure.attempt);
         let make = |set: &str, state| outcome(leased, set, "claim_id = :claim", state, (&kept, leased.attempts_total));
-        let waits = |change: Change| change.with(":due", s(due_key(&leased.webhook_id)));
-        let used_up = |change: Change| change.with(":step", n(i64::from(leased.step) + 1));
+        let waits = |change: Change, step| change.with(":due", s(due_key(&leased.webhook_id, step)));
+        let step = leased.step.saturating_add(1);
+        let used_up = |change: Change| change.with(":step", n(i64::from(step)));
         let change = match failure.then {
             Then::TryAt(at) => {
-                let set =
-                    "step = :step, next_attempt_at = :at, due_at = :at, due_key = :due REMOVE claim_id, lease_until";
-                used_up(waits(make(set, MessageState::Pending)?)).with(":at", n(time::unix_ms(at)))
+                let set = "tried_at = :tried, step = :step, next_attempt_at = :at, due_at = :at, due_key = :due \
+                           REMOVE claim_id, lease_until";
+                used_up(waits(make(set, MessageState::Pending)?, step)).with(":at", n(time::unix_ms(at)))
             }
             Then::AsBefore => {
-                let set = "due_at = next_attempt_at, due_key = :due REMOVE claim_id, lease_until";
-                waits(make(set, MessageState::Pending)?)
+                let set =
+                    "tried_at = :tried, due_at = next_attempt_at, due_key = :due REMOVE claim_id, lease_until";
+                waits(make(set, MessageState::Pending)?, leased.step)
             }
             Then::Park => used_up(make(REST, MessageState::Parked)?),
             Then::Die => used_up(make(REST, MessageState::Dead)?),
         };
+        let change = change.with(":tried", n(time::unix_ms(failure.at)));
         match self.change(&change, &leased.claim.id, &failure.entries, deadline).await? {
             None => Ok(Recording::Done),
             Some(old) if text(&old, "recorded_by") == Some(&leased.claim.id) => Ok(Recording::Done),

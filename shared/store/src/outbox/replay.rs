@@ -133,7 +133,7 @@ fn again(item: Item, replay_id: &str, now: Timestamp) -> Result<Option<(OutboxRo
     row.replay += 1;
     row.next_attempt_at = Some(now_ms);
     row.due_at = Some(now_ms);
-    row.due_key = Some(due_key(&row.pk));
+    row.due_key = Some(due_key(&row.pk, 0));
     row.recorded_by = Some(replay_id.to_owned());
     (row.delivered_at, row.expires_at, row.claim_id, row.lease_until) = (None, None, None, None);
     let absent = ["delivered_at", "expires_at", "claim_id", "lease_until", "aside"];
@@ -177,7 +177,7 @@ fn salvaged(item: &Item) -> Option<OutboxRow> {
         attempts_total: u64::from(count("attempts_total")),
         step: 0,
         replay: count("replay"),
-        generation: u64::from(count("generation")),
+        tried_at: number(item, "tried_at"),
         claim_id: None,
         lease_until: None,
         recorded_by: None,

@@ -15,8 +15,10 @@ pub(crate) const VERSION: u32 = 1;
 const FIRST_ATTEMPTS: usize = 3;
 /// and the latest ones. So an item stays far under DynamoDB's 400 KB however long it lives.
 const LATEST_ATTEMPTS: usize = 30;
-/// What waits for its next attempt, by when that is.
-pub(crate) const DUE: &str = "due";
+/// What waits for its first attempt, by when it was accepted or replayed.
+pub(crate) const FIRST: &str = "first";
+/// What waits for a retry, by when that is due.
+pub(crate) const RETRY: &str = "retry";
 /// What somebody works on, by when the lease ends.
 pub(crate) const LEASED: &str = "leased";
 
@@ -46,8 +48,9 @@ pub(crate) struct OutboxRow {
     pub(crate) step: u32,
     /// How often the message was replayed.
     pub(crate) replay: u32,
-    /// How often it was claimed.
-    pub(crate) generation: u64,
+    /// When it was last attempted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tried_at: Option<i64>,
     /// Whose claim holds the lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) claim_id: Option<String>,
@@ -127,9 +130,9 @@ pub(crate) fn attempts_json(attempts: &[Attempt]) -> Result<String, StoreError> 
         .map_err(|fault| StoreError::Damaged { key: "new".to_owned(), fault: fault.to_string() })
 }
 
-/// The key, in the index of what is due, of what waits for its next attempt.
-pub(crate) fn due_key(webhook_id: &str) -> String {
-    sharded(DUE, shard(webhook_id))
+/// The key, in the index of what is due, of what waits for its next attempt after `step` attempts of the schedule.
+pub(crate) fn due_key(webhook_id: &str, step: u32) -> String {
+    sharded(if step == 0 { FIRST } else { RETRY }, shard(webhook_id))
 }
 
 /// The key, in the same index, of what somebody works on: apart, so that a lease that a wrong clock made is found.

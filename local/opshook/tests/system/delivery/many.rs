@@ -48,9 +48,9 @@ async fn two_servers_on_one_outbox_deliver_each_message_once() {
     let (tell, told) = watch::channel(false);
     let ops = Ops::start(move |_, _| Answer::When(told.clone(), ops::bytes(200, "", ""))).await;
     let (one, two) = (emit(&engine, &ops.url(), "1s").await, emit(&engine, &ops.url(), "1s").await);
-    // What finds no slot is there for both, and both want it at once when theirs are free again.
+    // What finds no place is there for both, and both want it at once when theirs are free again.
     let mut ids = post_all(&[&one, &two], 140).await;
-    eventually(3, "64 are with ops", async || (ops.most_at_once() == 64).then_some(())).await;
+    eventually(3, "8 are with ops", async || (ops.most_at_once() == 8).then_some(())).await;
     tell.send(true).unwrap();
     ids.extend(post_all(&[&one, &two], 60).await);
     assert_once_each(&ops, &ids).await;
@@ -85,16 +85,16 @@ async fn a_burst_far_beyond_what_is_sent_at_once_is_all_delivered() {
     let (tell, told) = watch::channel(false);
     let ops = Ops::start(move |_, _| Answer::When(told.clone(), ops::bytes(201, "", ""))).await;
     let emit = emit(&engine, &ops.url(), "1s").await;
-    // More than are sent at once, so that the later ones find no slot.
+    // More than are sent at once, so that the later ones find no place.
     let mut ids = post_all(&[&emit], 100).await;
-    eventually(3, "32 are with ops", async || (ops.most_at_once() == 32).then_some(())).await;
+    eventually(3, "4 are with ops", async || (ops.most_at_once() == 4).then_some(())).await;
     tell.send(true).unwrap();
     ids.extend(post_all(&[&emit], 400).await);
     assert_once_each(&ops, &ids).await;
     for id in &ids {
         once_it_is(&emit, id, "delivered").await;
     }
-    assert_eq!(ops.most_at_once(), 32);
+    assert!(ops.most_at_once() <= 32, "{}", ops.most_at_once());
     emit.stop().await;
     assert_once_each(&ops, &ids).await;
 }
@@ -104,14 +104,14 @@ async fn a_stalled_ops_does_not_keep_the_portal_waiting() {
     let engine = engine().await;
     let ops = Ops::start(|_, _| Answer::Stall(Vec::new())).await;
     let emit = emit(&engine, &ops.url(), "1h").await;
-    // More than are sent at once, so that later ones find no slot.
+    // More than are sent at once, so that later ones find no place.
     for number in 0..40 {
         let started = Instant::now();
         let reply = send(&emit, &format!("onb-{number}")).await;
         assert_eq!(reply.status, 202, "{reply:?}");
         assert!(started.elapsed() < Duration::from_secs(1), "answered after {:?}", started.elapsed());
     }
-    eventually(3, "32 are with ops", async || (ops.most_at_once() == 32).then_some(())).await;
+    eventually(3, "4 are with ops", async || (ops.most_at_once() == 4).then_some(())).await;
     let started = Instant::now();
     emit.stop().await;
     assert!(started.elapsed() < Duration::from_secs(8), "stopped after {:?}", started.elapsed());

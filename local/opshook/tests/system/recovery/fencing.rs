@@ -35,14 +35,14 @@ async fn taken_over(store: &Store) -> (WebhookId, Leased, Leased) {
     let second = Claim::new("second".to_owned(), Timestamp::now());
     let second = store.claim(webhook_id.as_str(), &second, Take::Due, soon()).await.unwrap().unwrap();
     let third = Claim::new("third".to_owned(), Timestamp::now());
-    for take in [Take::Due, Take::Waiting] {
+    for take in [Take::Due, Take::NotTriedSince(Timestamp::now()), Take::Waiting] {
         assert!(store.claim(webhook_id.as_str(), &third, take, soon()).await.unwrap().is_none(), "the lease holds");
     }
     (webhook_id, *first, second)
 }
 
 async fn fail(store: &Store, leased: &Leased, then: Then) -> Recording {
-    let failure = Failure { attempt: attempt(500), then, entries: Vec::new() };
+    let failure = Failure { attempt: attempt(500), then, at: Timestamp::now(), entries: Vec::new() };
     store.record_failure(leased, &failure, soon()).await.unwrap()
 }
 

@@ -30,8 +30,8 @@ fn damages() -> Vec<Damage> {
         remove("domain"),
         remove("event"),
         set("attempts_total", &word),
-        set("generation", &word),
-        remove("generation"),
+        set("tried_at", &word),
+        remove("step"),
         set("lease_until", &word),
         set("next_attempt_at", &word),
         remove("next_attempt_at"),
@@ -49,7 +49,7 @@ fn damages() -> Vec<Damage> {
 async fn what_cannot_be_read_is_parked_and_told_and_stops_nothing_else() {
     let engine = engine().await;
     let store = store(&settings(engine.addr(), &[])).await;
-    // At the head of all that is due, more than there are slots.
+    // At the head of all that is due, more than are sent at once.
     let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
     let mut damaged = Vec::new();
     for round in 0..6 {

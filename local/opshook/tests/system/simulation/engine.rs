@@ -248,15 +248,15 @@ impl Connector {
         Ok(answer)
     }
 
-    /// Who has read the breaker knows that it is open.
+    /// Who has read the row of the endpoint knows that it is down.
     fn saw(&self, target: &str, body: &str, (status, json): &Answer) {
         if let Caller::Life(life) = &self.caller
             && *status == 200
             && target.ends_with(".GetItem")
-            && body.contains("breaker#")
+            && body.contains(r#""S":"endpoint""#)
         {
             let answer: Value = serde_json::from_str(json).unwrap();
-            self.engine.world.judge().breaker.was_read(&self.engine.world, life, answer.get("Item"));
+            self.engine.world.judge().endpoint.was_read(&self.engine.world, life, answer.get("Item"));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::breaker::Breaker;
+use super::endpoint::Endpoint;
 use super::life::Life;
 use super::plan::{MINUTE, RIGHT_WITHIN, SECOND};
 use super::row::{Row, text};
@@ -14,7 +14,7 @@ use super::world::World;
 /// Within this time an attempt that has ended is recorded, where the store can be reached.
 const RECORDED_WITHIN: u64 = 30 * SECOND;
 
-/// What was sent before the breaker opened is recorded within its lease, and some.
+/// What was sent before the endpoint went down is recorded within its lease, and some.
 const LEASED: u64 = 20 * SECOND;
 
 /// An answer within this time is seen by the process that waits for it.
@@ -25,7 +25,7 @@ const SEEN_WITHIN: u64 = 4_900;
 pub struct Judge {
     rows: BTreeMap<String, Watched>,
     flights: Vec<Flight>,
-    pub breaker: Breaker,
+    pub endpoint: Endpoint,
 }
 
 /// A message's row, and what the judge knows of it.
@@ -59,8 +59,9 @@ impl Judge {
             .filter(|(pk, _)| pk.starts_with("act_"))
             .filter_map(|(_, item)| text(item.as_ref()?, "webhook_id"))
             .collect();
-        for (_, item) in written.iter().filter(|(pk, _)| pk.starts_with("breaker#")) {
-            self.breaker.wrote(world, life, item.as_ref());
+        for (_, item) in written.iter().filter(|(pk, _)| pk == "endpoint") {
+            let pending = self.rows.values().filter(|watched| watched.row.is("pending")).count();
+            self.endpoint.wrote(world, life, item.as_ref(), pending);
         }
         for (pk, item) in written.iter().filter(|(pk, _)| pk.starts_with("msg_")) {
             let Some(item) = item else {
@@ -102,8 +103,8 @@ impl Judge {
         if !life.right_clock {
             old.wrong_clock_at = Some(now);
         }
-        if row.step > old.row.step && row.is("pending") && self.breaker.is_known_open(world, life, LEASED) {
-            world.broke(Some(pk), format!("{} used up the schedule while the breaker was open", life.name));
+        if row.step > old.row.step && row.is("pending") && self.endpoint.is_known_down(world, life, LEASED) {
+            world.broke(Some(pk), format!("{} used up the schedule while the endpoint was down", life.name));
         }
         if row.attempts_total > old.row.attempts_total {
             let flights = self.flights.iter_mut().filter(|flight| flight.id == pk && flight.life.name == life.name);
@@ -122,7 +123,7 @@ impl Judge {
     pub fn begins(&mut self, world: &World, life: &Arc<Life>, id: &str) {
         let now = world.now();
         world.note(Some(id), format!("{} sends it", life.name));
-        self.breaker.passed(world, life);
+        self.endpoint.passed(world, life);
         let Some(watched) = self.rows.get_mut(id) else {
             world.broke(Some(id), "sent, and not in the outbox");
             return;

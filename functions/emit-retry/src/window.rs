@@ -1,0 +1,164 @@
+//! How many messages are under way at once. Pure: after TCP's congestion control (RFC 5681), with the time passed in.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The widest window, and how wide a new one is.
+pub const WIDEST: u32 = 32;
+const FIRST: u32 = 4;
+/// So many must pass at the greatest width that holds before the next greater one is tried again; twice as many each time
+/// that it proves too wide.
+const PATIENCE: u32 = 32;
+const MOST_PATIENCE: u32 = 128;
+/// At the narrowest, a pause follows what is too much: this at first, doubled each time, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(3_200);
+/// At most so many messages are remembered as having narrowed the window.
+const MOST_NARROWING: usize = 64;
+
+/// An attempt's place in the order in which attempts began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Began(u64);
+
+/// The window of one process.
+#[derive(Debug, Clone)]
+pub struct Window {
+    width: u32,
+    /// How many have passed since the width changed.
+    passed: u32,
+    /// The width that last held for a full round.
+    held: u32,
+    learned: Learned,
+    /// What was learned by the time a message last got through.
+    proven: Learned,
+    /// How many attempts have begun, and how many had when the window was last narrowed.
+    begun: u64,
+    narrowed_at: u64,
+    /// The messages that narrowed it since another got through.
+    narrowed_by: Vec<String>,
+    pause: Duration,
+    paused_until: Option<Instant>,
+}
+
+/// What the window knows of the endpoint.
+#[derive(Debug, Clone, Copy)]
+struct Learned {
+    /// The width that last proved too wide; none where none did.
+    too_wide: Option<u32>,
+    /// Up to this the window doubles.
+    target: u32,
+    patience: u32,
+}
+
+impl Learned {
+    const NOTHING: Self = Self { too_wide: None, target: WIDEST, patience: PATIENCE };
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::of(FIRST)
+    }
+}
+
+impl Window {
+    /// A window that begins at a width.
+    pub fn of(width: u32) -> Self {
+        Self {
+            width: width.clamp(1, WIDEST),
+            passed: 0,
+            held: 0,
+            learned: Learned::NOTHING,
+            proven: Learned::NOTHING,
+            begun: 0,
+            narrowed_at: 0,
+            narrowed_by: Vec::new(),
+            pause: FIRST_PAUSE,
+            paused_until: None,
+        }
+    }
+
+    /// The window after an outage, which teaches no width: what was learned before it counts.
+    pub fn restart(&mut self) {
+        let width = self.proven.too_wide.map_or(FIRST, |too_wide| FIRST.min(too_wide - 1));
+        *self = Self { learned: self.proven, proven: self.proven, begun: self.begun, ..Self::of(width) };
+    }
+
+    /// How many may be under way at once.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// How many may be under way of first attempts and of retries, and of both together. Retries hold at most half; at the
+    /// narrowest they have a place of their own, so that one that always times out never holds the only one.
+    pub fn places(&self) -> (u32, u32, u32) {
+        (self.width, (self.width / 2).max(1), self.width.max(2))
+    }
+
+    /// How long nothing more may begin.
+    pub fn pause(&self, now: Instant) -> Duration {
+        self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// An attempt begins.
+    pub fn begin(&mut self) -> Began {
+        self.begun += 1;
+        Began(self.begun)
+    }
+
+    /// A message got through, or was told what is wrong with it.
+    pub fn passed(&mut self) {
+        self.narrowed_by.clear();
+        (self.pause, self.paused_until) = (FIRST_PAUSE, None);
+        self.passed = self.passed.saturating_add(1);
+        if self.passed >= self.width {
+            self.grow();
+        }
+        self.proven = self.learned;
+    }
+
+    /// A full round has passed.
+    fn grow(&mut self) {
+        self.held = self.width;
+        match self.learned.too_wide {
+            // It was not, or is not any more.
+            Some(too_wide) if self.width >= too_wide => self.learned = Learned::NOTHING,
+            Some(too_wide) if self.width + 1 == too_wide && self.passed < self.learned.patience => return,
+            Some(_) | None => {}
+        }
+        let Learned { too_wide, target, .. } = self.learned;
+        let limit = too_wide.filter(|too_wide| self.width + 1 < *too_wide).map_or(WIDEST, |too_wide| too_wide - 1);
+        let grown = if self.width < target { (self.width * 2).min(target) } else { self.width + 1 };
+        (self.width, self.passed) = (grown.min(limit), 0);
+    }
+
+    /// The endpoint said that it was too much. True where that may mean that it is down: at the narrowest. `random` is from
+    /// 0 up to 1.
+    pub fn too_much(&mut self, webhook_id: &str, began: Began, random: f64, now: Instant) -> bool {
+        let was_narrowest = self.width == 1;
+        // Once a round, and once a message until another gets through.
+        if began.0 <= self.narrowed_at || self.narrowed_by.iter().any(|id| id == webhook_id) {
+            return was_narrowest;
+        }
+        self.narrowed_at = self.begun;
+        self.narrowed_by.truncate(MOST_NARROWING - 1);
+        self.narrowed_by.push(webhook_id.to_owned());
+        if was_narrowest {
+            self.paused_until = Some(now + self.pause.mul_f64(0.5 + random / 2.0));
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            return true;
+        }
+        let is_again = self.learned.too_wide == Some(self.width);
+        // Where one less held, that is the right width; else nobody knows.
+        let target = if self.held + 1 == self.width { self.held } else { self.width / 2 };
+        let patience = if is_again { (self.learned.patience * 2).min(MOST_PATIENCE) } else { PATIENCE };
+        self.learned = Learned { too_wide: Some(self.width), target, patience };
+        (self.width, self.passed) = (self.width / 2, 0);
+        false
+    }
+
+    /// Holds everything back for so long.
+    pub fn hold(&mut self, pause: Duration, now: Instant) {
+        self.paused_until = self.paused_until.max(Some(now + pause));
+    }
+}
