@@ -36,7 +36,7 @@ const CHOICE: Limits = Limits { first: 100, newest: 25, retries: AHEAD, far: fal
 /// What comes together is looked at together.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// The far end of the index is read this often.
-const FAR_EACH: Duration = Duration::from_secs(60);
+const FAR_EACH: Duration = Duration::from_secs(5);
 /// While it is in doubt whether the endpoint is up, attempts begin this far apart.
 const PACE_IN_DOUBT: Duration = Duration::from_millis(75);
 /// What waits for a retry goes at once when the endpoint is back. A process that starts later than this does not do it.
@@ -464,7 +464,8 @@ impl Dispatcher {
         let mut ready = locked(&self.ready);
         ready.read = Some(Instant::now());
         if limits.far {
-            ready.read_far = ready.read;
+            // Where a wrong clock put something there, there may be more.
+            ready.read_far = ready.read.filter(|_| due.far == 0);
         }
         ready.is_cut = due.first.len() >= limits.first || due.retries.len() >= limits.retries;
         ready.next_at = due.next_at;

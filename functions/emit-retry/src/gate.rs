@@ -132,7 +132,8 @@ impl Gate {
     async fn change(&self, next: impl Fn(&Endpoint, Timestamp) -> Next) -> Result<Option<Endpoint>, StoreError> {
         // As the row keeps it.
         let now = || time::from_unix_ms(time::unix_ms(self.clock.now()));
-        if next(&self.view().endpoint, now()).is_none() {
+        let seen = self.view().endpoint.clone();
+        if next(&seen, now()).is_none() {
             return Ok(None);
         }
         let _one = self.changing.lock().await;

@@ -119,6 +119,8 @@ pub struct Due {
     pub newest: Vec<String>,
     /// Those whose retry is due, or whose lease has run out, the longest due first.
     pub retries: Vec<String>,
+    /// How many of those stand at the far end of the index, where a wrong clock put them.
+    pub far: usize,
     /// When the next one after those is due.
     pub next_at: Option<Timestamp>,
 }
@@ -246,11 +248,12 @@ impl Store {
             .chain(further(far_retrying, LONGEST_WAIT_MS))
             .chain(further(far_leased, leases))
             .collect();
+        let far = late.len();
         late.extend(due(retrying.into_iter().chain(leased).collect(), retries));
         late.truncate(retries);
         let first = due(waiting, first);
         let newest = newest.into_iter().filter(|(at, _)| *at <= now_ms).map(|(_, id)| id).collect();
-        Ok(Due { first, newest, retries: late, next_at: next_at.map(time::from_unix_ms) })
+        Ok(Due { first, newest, retries: late, far, next_at: next_at.map(time::from_unix_ms) })
     }
 
     /// Messages that wait for a retry which is not due yet, those that are due first; at most `limit` of each shard, from

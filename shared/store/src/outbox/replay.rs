@@ -136,7 +136,8 @@ fn again(item: Item, replay_id: &str, now: Timestamp) -> Result<Option<(OutboxRo
     row.due_key = Some(due_key(&row.pk, 0));
     row.recorded_by = Some(replay_id.to_owned());
     (row.delivered_at, row.expires_at, row.claim_id, row.lease_until) = (None, None, None, None);
-    let absent = ["delivered_at", "expires_at", "claim_id", "lease_until", "aside"];
+    row.tried_at = None;
+    let absent = ["delivered_at", "expires_at", "claim_id", "lease_until", "tried_at", "aside"];
     let mut written = write(&row)?;
     if is_whole {
         // These don't change, and the body may be large.
@@ -177,7 +178,7 @@ fn salvaged(item: &Item) -> Option<OutboxRow> {
         attempts_total: u64::from(count("attempts_total")),
         step: 0,
         replay: count("replay"),
-        tried_at: number(item, "tried_at"),
+        tried_at: None,
         claim_id: None,
         lease_until: None,
         recorded_by: None,
