@@ -10,7 +10,7 @@ use contract::signature::{ID_HEADER, SIGNATURE_HEADER, Secrets, TIMESTAMP_HEADER
 use contract::time;
 use contract::wire::Attempt;
 use http_body_util::{BodyExt, Full};
-use http_client::{Client, Incoming, RootCertStore, native_roots};
+use http_client::{Client, Incoming, RootCertStore, native_roots, status_of};
 use jiff::{SignedDuration, Timestamp};
 use service::settings::SettingsError;
 use sha2::{Digest, Sha256};
@@ -64,7 +64,7 @@ impl Sender {
         if endpoint.url.scheme() == "https" && roots.is_empty() {
             return Err(fault("is https, and this host has no certificate authorities: install them"));
         }
-        let client = Client::new(roots, None).map_err(|_| fault("is https, and TLS can't be used in this build"))?;
+        let client = Client::tolerant(roots).map_err(|_| fault("is https, and TLS can't be used in this build"))?;
         Self::by(endpoint, client)
     }
 
@@ -95,17 +95,16 @@ impl Sender {
         let mut attempt = Attempt { at: time::format_ms(now), status: None, error: None, ms: 0, answer: None };
         let mut sent = match head {
             // The status is what counts: it is there, however its body goes on.
-            Ok(response) => {
-                let retry_after = retry_after(response.headers(), now);
-                let clock_ahead = clock_ahead(response.headers(), now, started.elapsed());
-                let answer = answer_of(response.status(), retry_after);
-                let response_status = response.status().as_u16();
-                attempt.status = Some(response_status);
+            Ok(Head { status, headers, body }) => {
+                let retry_after = retry_after(&headers, now);
+                let clock_ahead = clock_ahead(&headers, now, started.elapsed());
+                let answer = answer_of(status, retry_after);
+                attempt.status = Some(status.as_u16());
                 let delivered = answer == Answer::Delivered;
                 let limit = if delivered { deadline.min(Instant::now() + SUCCESS_REST_LIMIT) } else { deadline };
-                let text = beginning(response.into_body(), limit).await;
+                let text = beginning(body, limit).await;
                 attempt.answer = Some(text).filter(|text| !delivered && !text.is_empty());
-                let verdict = endpoint::verdict(response_status);
+                let verdict = endpoint::verdict(status.as_u16());
                 Sent { attempt, answer, verdict, retry_after, clock_ahead }
             }
             Err((verdict, error)) => {
@@ -118,12 +117,7 @@ impl Sender {
     }
 
     /// Sends the request and waits for the head of its answer.
-    async fn head(
-        &self,
-        id: &WebhookId,
-        body: &str,
-        now: Timestamp,
-    ) -> Result<Response<Incoming>, (Verdict, String)> {
+    async fn head(&self, id: &WebhookId, body: &str, now: Timestamp) -> Result<Head, (Verdict, String)> {
         let seconds = now.as_second();
         let request = Request::builder()
             .method(Method::POST)
@@ -135,11 +129,22 @@ impl Sender {
             .header(SIGNATURE_HEADER, self.secrets.sign(id, seconds, body.as_bytes()))
             .body(Full::from(body.to_owned()))
             .map_err(|_| (Verdict::Lives, "the message can't be put into a request".to_owned()))?;
-        self.client.send(request).await.map_err(|error| match error.is_connect() {
-            true => (Verdict::TooMuch, describe("can't connect", &error)),
-            false => (Verdict::Fails, describe("the exchange broke off", &error)),
-        })
+        match (self.client.send(request).await).map(Response::into_parts) {
+            Ok((head, body)) => Ok(Head { status: head.status, headers: head.headers, body: Some(body) }),
+            Err(error) => match status_of(&error) {
+                Some(status) => Ok(Head { status, headers: HeaderMap::new(), body: None }),
+                None if error.is_connect() => Err((Verdict::TooMuch, describe("can't connect", &error))),
+                None => Err((Verdict::Fails, describe("the exchange broke off", &error))),
+            },
+        }
     }
+}
+
+/// The head of an answer, and its body. Where more than the status can't be read, there is nothing else.
+struct Head {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Option<Incoming>,
 }
 
 /// What an answer's status means.
@@ -153,7 +158,8 @@ fn answer_of(status: StatusCode, retry_after: Option<Duration>) -> Answer {
 }
 
 /// The first 1 KiB of an answer, or what has come of it when it breaks off or the time is over.
-async fn beginning(mut body: Incoming, limit: Instant) -> String {
+async fn beginning(body: Option<Incoming>, limit: Instant) -> String {
+    let Some(mut body) = body else { return String::new() };
     let mut bytes = Vec::new();
     while let Ok(Some(Ok(frame))) = timeout_at(limit, body.frame()).await {
         bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
@@ -175,13 +181,13 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let date = time::parse_http_date(text, now)?;
     Duration::try_from(date.duration_since(now)).ok()
 }
 
 /// How far the clock that wrote `Date` is ahead of the one that said `now` when the exchange began, `took` ago.
 fn clock_ahead(headers: &HeaderMap, now: Timestamp, took: Duration) -> Option<SignedDuration> {
-    let date = jiff::fmt::rfc2822::parse(headers.get(DATE)?.to_str().ok()?).ok()?.timestamp();
+    let date = time::parse_http_date(headers.get(DATE)?.to_str().ok()?, now)?;
     let middle = now.checked_add(SignedDuration::try_from(took / 2).ok()?).ok()?;
     Some(date.duration_since(middle))
 }
@@ -210,6 +216,9 @@ mod tests {
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(read("Tue, 24 Nov 2026 10:02:00 GMT"), Some(Duration::from_secs(120)));
         assert_eq!(read("Tue, 24 Nov 2026 09:00:00 GMT"), None);
+        for form in ["Tuesday, 24-Nov-26 10:02:00 GMT", "Tue Nov 24 10:02:00 2026", "Mon, 24 Nov 2026 10:02:00 GMT"] {
+            assert_eq!(read(form), Some(Duration::from_secs(120)), "{form}");
+        }
         assert_eq!(read("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
         for wrong in ["", "-1", "1.5", "soon"] {
             assert_eq!(read(wrong), None, "{wrong}");

@@ -1,20 +1,19 @@
 //! Hosts a function as a Lambda. What comes by HTTP goes to its router, all else that invokes it to the function itself:
 //! each is known by its own shape.
 
-mod request;
+mod answer;
+mod event;
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
-use lambda_http::lambda_runtime::{self, Context, Diagnostic, LambdaEvent};
-use lambda_http::request::LambdaRequest;
-use lambda_http::{Adapter, Error};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent};
 use serde_json::value::{RawValue, to_raw_value};
 use service::host::{Invocation, Invoke, InvokeError, Service};
 use tower::ServiceExt;
+
+use self::event::Event;
 
 /// What the Lambda runtime needs of its environment, and panics without.
 const NEEDED: [&str; 3] =
@@ -36,10 +35,9 @@ pub async fn run(service: Service) -> Result<(), Error> {
         let (router, invoke) = (router.clone(), invoke.clone());
         async move {
             let request_id = context.request_id.clone();
-            let answer = if is_http(&payload) {
-                respond(router, &payload, context).await
-            } else {
-                hand_over(name, invoke, payload, &context).await
+            let answer = match Event::of(&payload) {
+                Some(event) => respond(router, event).await,
+                None => hand_over(name, invoke, payload, &context).await,
             };
             answer.map_err(|error| Failed { request_id, error })
         }
@@ -52,38 +50,27 @@ pub async fn run(service: Service) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// The event is not one of API Gateway's with payload 2.0.
+/// The event is no request.
 pub async fn invoke(router: Router, event: serde_json::Value) -> Result<serde_json::Value, Error> {
-    let answer = respond(router, &to_raw_value(&event)?, Context::default()).await?;
+    invoke_text(router, &event.to_string()).await
+}
+
+/// [`invoke`] with the event's own text, which may hold what no JSON value can.
+///
+/// # Errors
+///
+/// As [`invoke`].
+pub async fn invoke_text(router: Router, event: &str) -> Result<serde_json::Value, Error> {
+    let event: &RawValue = serde_json::from_str(event)?;
+    let answer = respond(router, Event::of(event).ok_or("this is no event of an HTTP API with payload 2.0")?).await?;
     Ok(serde_json::from_str(answer.get())?)
 }
 
-/// Whether an event is a request that came by an HTTP API (payload 2.0) or a function URL.
-fn is_http(payload: &RawValue) -> bool {
-    /// What those have and no other trigger has.
-    #[derive(Deserialize)]
-    struct Shape {
-        version: String,
-        #[serde(rename = "requestContext")]
-        context: RequestContext,
-    }
-    #[derive(Deserialize)]
-    struct RequestContext {
-        #[serde(rename = "http")]
-        _http: IgnoredAny,
-    }
-    serde_json::from_str(payload.get()).is_ok_and(|Shape { version, context: RequestContext { .. } }| version == "2.0")
-}
-
-async fn respond(router: Router, payload: &RawValue, context: Context) -> Result<Box<RawValue>, InvokeError> {
-    let not_whole = || InvokeError::Trigger("this is no whole event of an HTTP API with payload 2.0".to_owned());
-    let request: LambdaRequest = serde_json::from_str(payload.get()).map_err(|_| not_whole())?;
-    let event = LambdaEvent::new(request, context);
-    let response = match Adapter::from(request::lambda_service(router)).oneshot(event).await {
-        Ok(response) => response,
+async fn respond(router: Router, event: Event<'_>) -> Result<Box<RawValue>, InvokeError> {
+    match router.oneshot(event.into_request()).await {
+        Ok(response) => answer::written(response).await,
         Err(never) => match never {},
-    };
-    to_raw_value(&response).map_err(|_| InvokeError::Panicked)
+    }
 }
 
 /// Has the function answer what is no HTTP, if it can.
@@ -152,23 +139,5 @@ mod tests {
             assert_eq!(time_left(at(past), now), Duration::ZERO, "{past}");
         }
         assert_eq!(time_left(at(600_000), now), Duration::from_secs(60));
-    }
-
-    #[test]
-    fn only_an_http_apis_event_is_http() {
-        for (event, http) in [
-            (r#"{"version":"2.0","requestContext":{"http":{"method":"GET"}},"n":1e999}"#, true),
-            (r#"{"version":"1.0","requestContext":{"http":{}}}"#, false),
-            (r#"{"version":"2.0","requestContext":{"stage":"$default"}}"#, false),
-            (r#"{"version":"2.0","requestContext":[]}"#, false),
-            (r#"{"version":2,"requestContext":{"http":{}}}"#, false),
-            (r#"{"requestContext":{"elb":{}},"httpMethod":"GET"}"#, false),
-            (r#"{"event":"account.created","data":{"version":"2.0","requestContext":{"http":{}}}}"#, false),
-            (r#"{"Records":[]}"#, false),
-            ("null", false),
-            ("[]", false),
-        ] {
-            assert_eq!(is_http(serde_json::from_str(event).unwrap()), http, "{event}");
-        }
     }
 }

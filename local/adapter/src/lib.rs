@@ -31,12 +31,15 @@ use crate::activation::Inherited;
 ///
 /// The exit status is contract §7's: 0 after a clean stop, 2 for settings and arguments, 1 for anything else.
 pub fn main(name: &'static str, start: impl AsyncFnOnce(&Environment) -> Result<Service, StartError>) -> ExitCode {
+    let code = run(name, start);
+    telemetry::flush();
+    code
+}
+
+fn run(name: &'static str, start: impl AsyncFnOnce(&Environment) -> Result<Service, StartError>) -> ExitCode {
     match arguments(name, std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())) {
         Arguments::None => {}
-        Arguments::Print(text) => {
-            println!("{text}");
-            return ExitCode::SUCCESS;
-        }
+        Arguments::Print(text) => return ExitCode::from(u8::from(telemetry::print(&format!("{text}\n")).is_err())),
         Arguments::Wrong(text) => return fail(&text, 2),
     }
     let environment = Environment::process();
@@ -66,9 +69,7 @@ async fn host(
     let started = start(&environment).await;
     let faults = [log.err(), inherited.as_ref().err().map(ToString::to_string)];
     let faults: Vec<String> = faults.into_iter().flatten().collect();
-    for fault in &faults {
-        eprintln!("{fault}");
-    }
+    faults.iter().for_each(telemetry::complain);
     let service = match started {
         Ok(service) if faults.is_empty() => service,
         Ok(_) => return ExitCode::from(2),
@@ -99,7 +100,7 @@ async fn host(
 }
 
 fn fail(text: &str, status: u8) -> ExitCode {
-    eprintln!("{text}");
+    telemetry::complain(text);
     ExitCode::from(status)
 }
 

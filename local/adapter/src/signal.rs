@@ -32,5 +32,6 @@ async fn watch_signals(mut term: Signal, mut interrupt: Signal, sender: watch::S
     tracing::info!(signal, "stopping");
     let _ = sender.send(true);
     let (_, status) = next().await;
+    service::telemetry::flush();
     std::process::exit(status);
 }

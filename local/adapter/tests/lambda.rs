@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,6 +14,7 @@ use axum::routing::{any, get};
 use opshook_adapter::lambda::invoke;
 use opshook_adapter::server::Limits;
 use serde_json::{Value, json};
+use service::http::{self, ReadyCheck};
 
 /// Answers with all that it saw of a request.
 async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
@@ -202,6 +204,169 @@ async fn a_header_that_is_answered_twice_keeps_both_values() {
     };
     let answer = invoke(Router::new().route("/", get(twice)), Case::default().event()).await.unwrap();
     assert_eq!(answer["headers"]["allow"], "GET, HEAD");
+}
+
+/// A function's routes in their wrapping, which answers with problems.
+fn function() -> Router {
+    let ready: ReadyCheck = Arc::new(|| Box::pin(async { Vec::new() }));
+    http::wrap("receive", Router::new().route("/", any(echo)).route("/{*path}", any(echo)), None, ready)
+}
+
+/// The good request whose members are then odd.
+fn good() -> Value {
+    let headers = &[("content-type", "application/json"), ("x-request-id", "odd-1")];
+    Case { method: "POST", raw_path: "/x", headers, body: b"{}", ..Case::default() }.event()
+}
+
+/// What is put in the place of a member.
+fn odd_values() -> Vec<Value> {
+    let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    let number: Value = serde_json::from_str("12345678901234567890").unwrap();
+    let texts =
+        ["", " ", "my_host:port", "http;https", "%", "\u{0}\r\n", "\u{1d516}\u{fffe}", "/../..", "::1]:x", "\\u00zz"];
+    let others = [
+        json!(null),
+        json!(true),
+        json!(-1.5),
+        number,
+        json!([]),
+        json!([null, 1]),
+        json!({}),
+        json!({"p": null}),
+        deep,
+    ];
+    texts.map(|text| json!(text)).into_iter().chain(others).collect()
+}
+
+#[tokio::test]
+async fn no_member_of_an_event_fails_its_invocation() {
+    let paths = [
+        "",
+        "version",
+        "routeKey",
+        "rawPath",
+        "rawQueryString",
+        "headers",
+        "cookies",
+        "isBase64Encoded",
+        "body",
+        "stageVariables",
+        "pathParameters",
+        "queryStringParameters",
+        "requestContext",
+        "headers/host",
+        "headers/x-forwarded-proto",
+        "headers/x-forwarded-for",
+        "headers/content-type",
+        "headers/x-request-id",
+        "headers/content-length",
+        "pathParameters/p",
+        "queryStringParameters/p",
+        "requestContext/accountId",
+        "requestContext/apiId",
+        "requestContext/domainName",
+        "requestContext/domainPrefix",
+        "requestContext/stage",
+        "requestContext/time",
+        "requestContext/timeEpoch",
+        "requestContext/authorizer",
+        "requestContext/authentication",
+        "requestContext/http",
+        "requestContext/http/method",
+        "requestContext/http/path",
+        "requestContext/http/protocol",
+        "requestContext/http/sourceIp",
+        "requestContext/http/userAgent",
+    ];
+    for path in paths {
+        for odd in odd_values() {
+            let mut event = good();
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let parent = parent.split('/').filter(|part| !part.is_empty()).fold(&mut event, |at, part| &mut at[part]);
+            parent[name] = odd.clone();
+            // A version of another payload is another trigger's.
+            if path == "version" && odd.is_string() {
+                continue;
+            }
+            let answer = invoke(function(), event).await.unwrap_or_else(|error| panic!("{path} = {odd}: {error}"));
+            let status = answer["statusCode"].as_u64().unwrap();
+            assert!(status == 200 || status == 400, "{path} = {odd}: {answer}");
+            if status == 400 {
+                assert_eq!(answer["headers"]["content-type"], "application/problem+json", "{path} = {odd}: {answer}");
+                let problem: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+                assert_eq!(problem["request_id"], answer["headers"]["x-request-id"], "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_that_a_plain_server_never_sees_change_nothing() {
+    let answered = invoke(function(), good()).await.unwrap();
+    assert_eq!(answered["statusCode"], 200);
+    let mut event = good();
+    event["headers"]["host"] = json!("my_host:port");
+    event["headers"]["x-forwarded-proto"] = json!("http;https");
+    event["requestContext"]["domainName"] = json!("<id>.example");
+    event["pathParameters"] = json!({"p": null});
+    event["queryStringParameters"] = json!({"p": null});
+    event["requestContext"]["authorizer"] = json!({"jwt": {"claims": {"exp": 1}}});
+    assert_eq!(invoke(function(), event.clone()).await.unwrap(), answered);
+    event["headers"].as_object_mut().unwrap().remove("host");
+    assert_eq!(invoke(function(), event).await.unwrap(), answered);
+}
+
+#[tokio::test]
+async fn what_a_plain_server_could_not_read_is_answered_with_a_problem() {
+    let faults: [(&str, Value, &str); 9] = [
+        ("/body", json!("not base64!"), "malformed_json"),
+        ("/body", json!("%%%"), "malformed_json"),
+        ("/headers/x-request-id", json!("a\nb"), "invalid_header"),
+        ("/headers/X(1)", json!("a"), "invalid_header"),
+        ("/rawPath", json!("health"), "malformed_request"),
+        ("/requestContext/http/method", json!("GE T"), "malformed_request"),
+        ("/requestContext/http/method", Value::Null, "malformed_request"),
+        ("/requestContext/http", Value::Null, "malformed_request"),
+        ("/rawQueryString", json!("x".repeat(70_000)), "malformed_request"),
+    ];
+    for (pointer, odd, code) in faults {
+        let mut event = good();
+        event["isBase64Encoded"] = json!(true);
+        event["body"] = json!("e30=");
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        event.pointer_mut(parent).unwrap()[name] = odd;
+        let answer = invoke(function(), event).await.unwrap();
+        assert_eq!(answer["statusCode"], 400, "{pointer}: {answer}");
+        let problem: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        assert_eq!(problem["code"], code, "{pointer}: {answer}");
+        if !pointer.ends_with("x-request-id") {
+            assert_eq!(
+                (&problem["request_id"], &answer["headers"]["x-request-id"]),
+                (&json!("odd-1"), &json!("odd-1"))
+            );
+        }
+    }
+    let metrics = Case { raw_path: "/metrics", ..Case::default() }.event();
+    let metrics = invoke(function(), metrics).await.unwrap();
+    let counted = |line: &str| line.starts_with("opshook_requests_total{") && line.contains("status=\"400\"");
+    assert!(metrics["body"].as_str().unwrap().lines().any(counted), "{metrics}");
+}
+
+#[tokio::test]
+async fn text_that_is_no_unicode_is_handed_on_as_bytes() {
+    let event = r#"{"\ud800":0,"version":"2.0","rawPath":"/\ud83e","rawQueryString":"x=\udfff","headers":{"webhook-id":"\ud83e"},
+        "body":"caf\udce9","requestContext":{"http":{"method":"POST"}}}"#;
+    // A value of serde_json can't hold it, so the event is read as the runtime hands it over.
+    let answer = opshook_adapter::lambda::invoke_text(router(), event).await.unwrap();
+    let seen: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    assert_eq!((&seen["uri"], &seen["body"]), (&json!("/%ED%A0%BE?x=%ED%BF%BF"), &json!(r#"b"caf\xed\xb3\xa9""#)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_text_comes_as_base64() {
+    let answer = Router::new().route("/", get(|| async { &b"\xff\x00\xfe"[..] }));
+    let answer = invoke(answer, Case::default().event()).await.unwrap();
+    assert_eq!((&answer["body"], &answer["isBase64Encoded"]), (&json!("/wD+"), &json!(true)));
 }
 
 #[tokio::test]

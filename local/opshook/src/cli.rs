@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
+use service::telemetry;
 
 use crate::doctor::{self, DoctorOptions};
 use crate::outcome::Failure;
@@ -245,15 +246,18 @@ async fn run_command(command: Command) -> Result<(), Failure> {
 }
 
 fn end(outcome: Result<(), Failure>) -> ExitCode {
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { status, text }) => {
-            use std::io::Write as _;
-            // Where nobody reads standard error, the status is what is left to say.
-            let _ = writeln!(std::io::stderr(), "{text}");
+            // Without a text, there is nobody to tell.
+            if !text.is_empty() {
+                telemetry::complain(text);
+            }
             ExitCode::from(status)
         }
-    }
+    };
+    telemetry::flush();
+    code
 }
 
 #[cfg(test)]

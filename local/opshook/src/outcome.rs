@@ -1,14 +1,16 @@
 //! How a command ends, and what it prints on the way. Nothing here panics, whatever became of the terminal.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::ErrorKind;
 
 use ::engine::EngineError;
 use serde::Serialize;
 use service::host::StartError;
+use service::telemetry;
 use store::StoreError;
 
-/// Why a command did not do what it was asked: the exit status, and lines that say what to do about it.
+/// Why a command did not do what it was asked: the exit status, and lines that say what to do about it; none where nobody is
+/// there to read them.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: u8,
@@ -54,10 +56,11 @@ pub(crate) fn engine_failure(option: &str, error: EngineError) -> Failure {
 ///
 /// When they can't be written: the disk is full, the reader has gone.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::failed(format!("can't write to standard output: {error}")))
+    telemetry::print(text).map_err(|error| match error.kind() {
+        // Whoever stopped reading, as `head` does, has what they want.
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Failure::failed(""),
+        _ => Failure::failed(format!("can't write to standard output: {error}")),
+    })
 }
 
 /// Prints one line.

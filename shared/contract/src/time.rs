@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use jiff::tz::Offset;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, Timestamp, civil};
 
 const NANOSECONDS_PER_MS: i128 = 1_000_000;
 const MINUTES_PER_DAY: i64 = 24 * 60;
@@ -26,6 +26,61 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let (unix_seconds, nanoseconds) = parts(text)?;
     let outside = if unix_seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Some(Timestamp::new(unix_seconds, nanoseconds).unwrap_or(outside))
+}
+
+/// The instant that a date in a header of HTTP names (RFC 9110 §5.6.7), in any of its three forms. Of two digits the year is
+/// the last that ends before 50 years from `now`. The weekday does not count, nor does it matter if it is wrong or missing;
+/// neither does what stands between the parts. Other zones than GMT are read where they are numbers or RFC 2822's.
+pub fn parse_http_date(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let with_zone = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text.trim());
+    if let Ok(time) = with_zone {
+        return Some(time);
+    }
+    let words = text.split([' ', '\t', ',', '-']).filter(|word| !matches!(*word, "" | "GMT" | "UTC"));
+    let mut words: Vec<&str> = words.collect();
+    if words.first().is_some_and(|word| !word.starts_with(|c: char| c.is_ascii_digit()) && month(word).is_none()) {
+        words.remove(0);
+    }
+    let [day, name, year, clock] = match words[..] {
+        [month, day, clock, year] if clock.contains(':') => [day, month, year, clock],
+        [day, month, year, clock] => [day, month, year, clock],
+        _ => return None,
+    };
+    let clock = clock.split(':').map(|part| digits(part, 2)).collect::<Option<Vec<i16>>>()?;
+    let [hour, minute, second] = clock[..] else { return None };
+    // A leap second has no number of its own.
+    let time = civil::Time::new(i8(hour)?, i8(minute)?, i8(second)?.min(59), 0).ok()?;
+    let day = digits(day, 2).or_else(|| digits(day, 1)).and_then(i8)?;
+    let month = month(name)?;
+    let at = |year| Some(Offset::UTC.to_timestamp(civil::Date::new(year, month, day).ok()?.to_datetime(time)).ok()?);
+    match digits(year, 4) {
+        Some(year) => at(year),
+        None => {
+            let this_year = Offset::UTC.to_datetime(now).year();
+            let within_century = digits(year, 2)?;
+            let years = [1, 0, -1].map(|centuries| (this_year / 100 + centuries) * 100 + within_century);
+            let horizon = Offset::UTC.to_datetime(now).checked_add(Span::new().years(50)).ok()?;
+            let horizon = Offset::UTC.to_timestamp(horizon).ok()?;
+            years.into_iter().filter_map(at).find(|time| *time <= horizon)
+        }
+    }
+}
+
+/// A month by its name's first three letters: 1 to 12.
+fn month(name: &str) -> Option<i8> {
+    let months = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    let place = months.iter().position(|month| month.eq_ignore_ascii_case(name))?;
+    i8::try_from(place + 1).ok()
+}
+
+/// A number of exactly so many digits.
+fn digits(text: &str, count: usize) -> Option<i16> {
+    let fits = text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    if fits { text.parse().ok() } else { None }
+}
+
+fn i8(number: i16) -> Option<i8> {
+    i8::try_from(number).ok()
 }
 
 /// A time as we answer it, such as `2026-11-24T10:15:30.123Z`. What is finer than milliseconds is dropped. Years

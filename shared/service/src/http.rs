@@ -92,14 +92,18 @@ fn answer_panic(_panic: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal().into_response()
 }
 
-/// The outermost layer: gives the request its id, and its answer a log line, a count and the rendered problem.
-async fn observe(State(function): State<&'static str>, request: Request, next: Next) -> Response {
+/// The outermost layer: gives the request its id, and its answer a log line, a count and the rendered problem. A request
+/// that carries a [`Problem`] was refused by the host, and is answered with that.
+async fn observe(State(function): State<&'static str>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
     // The route's pattern and not the path: the path may carry what a caller wrote.
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let response = next.run(request).await;
+    let response = match request.extensions_mut().remove::<Problem>() {
+        Some(refused) => refused.into_response(),
+        None => next.run(request).await,
+    };
     let (mut response, problem) = finished(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -7,7 +7,7 @@
 //! - [`auth`]: bearer tokens
 //! - [`query`]: query parameters, and a clear 400 for each that is wrong
 //! - [`http`]: wraps a function's routes: request ids, log lines, metrics, `/health`, `/ready`, `/metrics`
-//! - [`telemetry`]: logs and metrics of the process
+//! - [`telemetry`]: logs and metrics of the process; `stderr`: nobody waits for whoever reads them
 //! - [`clock`]: the time, as a parameter
 
 pub mod auth;
@@ -18,4 +18,5 @@ pub mod http;
 pub mod problem;
 pub mod query;
 pub mod settings;
+mod stderr;
 pub mod telemetry;

@@ -19,6 +19,7 @@ pub enum Code {
     Conflict,
     PayloadTooLarge,
     UnsupportedMediaType,
+    MalformedRequest,
     MalformedJson,
     InvalidEvent,
     InvalidQuery,
@@ -48,6 +49,7 @@ impl Code {
             Self::UnsupportedMediaType => {
                 ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, "The content type is not JSON")
             }
+            Self::MalformedRequest => ("malformed_request", S::BAD_REQUEST, "The request is malformed"),
             Self::MalformedJson => ("malformed_json", S::BAD_REQUEST, "The body is not well-formed JSON"),
             Self::InvalidEvent => ("invalid_event", S::UNPROCESSABLE_ENTITY, "The body's fields are not valid"),
             Self::InvalidQuery => ("invalid_query", S::BAD_REQUEST, "A query parameter is not valid"),

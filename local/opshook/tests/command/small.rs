@@ -1,6 +1,10 @@
 //! `secret new`, `tables create`, `engine`, and how usage errors end.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use contract::signature::Secrets;
 use serde_json::Value;
@@ -99,11 +103,42 @@ fn usage_errors_are_exit_status_2_and_help_is_0() {
     assert!(one_line(&bad, 2).starts_with("LOG_FORMAT:"));
 }
 
+/// A stream whose other end is closed.
+fn closed() -> Vec<Stdio> {
+    let (reader, pipe) = std::io::pipe().unwrap();
+    let (peer, socket) = UnixStream::pair().unwrap();
+    drop((reader, peer));
+    vec![pipe.into(), OwnedFd::from(socket).into()]
+}
+
 #[test]
-fn a_reader_that_has_gone_is_no_panic() {
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let output = opshook(&["secret", "new"]).stdout(writer).output().unwrap();
-    let line = one_line(&output, 1);
-    assert!(line.contains("standard output"), "{line}");
+fn a_reader_that_has_gone_is_no_news() {
+    for arguments in [&["secret", "new"][..], &["--help"], &["--version"], &["doctor", "--help"]] {
+        for stdout in closed() {
+            let output = opshook(arguments).stdout(stdout).stderr(Stdio::piped()).output().unwrap();
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?}: {output:?}");
+            assert_eq!(stderr(&output), "", "{arguments:?}");
+        }
+    }
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let output = opshook(&["secret", "new"]).stdout(full()).stderr(Stdio::piped()).output().unwrap();
+    assert!(one_line(&output, 1).contains("standard output"), "{output:?}");
+    let output = opshook(&["--help"]).stdout(full()).output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+}
+
+#[test]
+fn a_complaint_that_nobody_reads_keeps_its_exit_status() {
+    for (arguments, status) in [
+        (&["nonsense"][..], 2),
+        (&[], 2),
+        (&["send", "/nowhere/event.json"], 2),
+        (&["tables", "create", "extra"], 2),
+        (&["engine", "--listen", "192.0.2.1:0"], 2),
+    ] {
+        for stderr in closed() {
+            let ended = opshook(arguments).stdout(Stdio::null()).stderr(stderr).status().unwrap();
+            assert_eq!(ended.code(), Some(status), "{arguments:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The whole system as its users meet it: real sockets, the real functions, the embedded engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod activation;
 mod bad_input;
@@ -31,3 +32,4 @@ mod proxy;
 mod raw;
 mod recovery;
 mod simulation;
+mod unread;

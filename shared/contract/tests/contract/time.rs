@@ -1,4 +1,4 @@
-use contract::time::{format_ms, from_unix_ms, is_rfc3339, parse_rfc3339, unix_ms};
+use contract::time::{format_ms, from_unix_ms, is_rfc3339, parse_http_date, parse_rfc3339, unix_ms};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -141,4 +141,56 @@ proptest! {
         prop_assert_eq!(is_rfc3339(&text), parse_rfc3339(&text).is_some());
         prop_assert!(format_ms(from_unix_ms(ms)).ends_with('Z'));
     }
+}
+
+#[test]
+fn a_date_of_http_is_read_in_all_its_forms() {
+    let now: Timestamp = "2026-11-26T08:00:00Z".parse().unwrap();
+    let read = |text: &str| parse_http_date(text, now).map(|time| time.to_string());
+    for form in [
+        "Sat, 27 Nov 2027 08:49:37 GMT",
+        "Saturday, 27-Nov-27 08:49:37 GMT",
+        "Sat Nov 27 08:49:37 2027",
+        "Fri, 27 Nov 2027 08:49:37 GMT",
+        "Friday, 27-Nov-27 08:49:37 GMT",
+        "Mon Nov 27 08:49:37 2027",
+        "27 Nov 2027 08:49:37 GMT",
+        "Sam, 27 Nov 2027 08:49:37 GMT",
+        "sat, 27 nov 2027 08:49:37 gmt",
+        "Sat, 27-Nov-2027 08:49:37 GMT",
+        "Sat,27 Nov 2027  08:49:37 GMT",
+        "Sat Nov 27 08:49:37 GMT 2027",
+        " Sat, 27 Nov 2027 09:49:37 +0100 ",
+        "Sat, 27 Nov 27 08:49:37 GMT",
+    ] {
+        assert_eq!(read(form).as_deref(), Some("2027-11-27T08:49:37Z"), "{form}");
+    }
+    assert_eq!(read("Sun Nov  6 08:49:60 1994").as_deref(), Some("1994-11-06T08:49:59Z"));
+    for wrong in [
+        "",
+        "soon",
+        "2027-11-27T08:49:37Z",
+        "Sat, 27 Nov 2027",
+        "Sat, 27 Nov 2027 08:49 PM",
+        "Sat, 31 Nov 2027 08:49:37 GMT",
+        "Sat, 27 Nov 2027 25:49:37 GMT",
+        "Sat, 27 Nov 2027 08:49:37 GMT GMT x",
+        "Sat, 27 Nov -1 08:49:37 GMT",
+        "Sat, 27 Foo 2027 08:49:37 GMT",
+        "32768 Nov 27 08:49:37",
+        "- - - -",
+    ] {
+        assert_eq!(read(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn a_year_of_two_digits_is_the_last_that_is_no_more_than_50_years_ahead() {
+    let read = |text: &str, now: &str| parse_http_date(text, now.parse().unwrap()).unwrap().to_string();
+    let now = "2026-11-26T08:00:00Z";
+    assert_eq!(read("Thursday, 26-Nov-76 08:00:00 GMT", now), "2076-11-26T08:00:00Z");
+    assert_eq!(read("Thursday, 26-Nov-76 08:00:01 GMT", now), "1976-11-26T08:00:01Z");
+    assert_eq!(read("Sunday, 06-Nov-94 08:49:37 GMT", now), "1994-11-06T08:49:37Z");
+    assert_eq!(read("Friday, 01-Jan-01 00:00:00 GMT", "2099-12-31T23:59:59Z"), "2101-01-01T00:00:00Z");
+    assert_eq!(read("Tuesday, 29-Feb-00 00:00:00 GMT", "2099-12-31T23:59:59Z"), "2000-02-29T00:00:00Z");
 }

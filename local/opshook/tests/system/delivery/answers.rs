@@ -56,8 +56,16 @@ fn redirect(status: u16) -> Answer {
 /// Retry-After as a date, which has whole seconds.
 fn busy_until_in(seconds: i64) -> Answer {
     let date = Timestamp::now() + SignedDuration::from_secs(seconds);
-    let text = jiff::fmt::strtime::format("%a, %d %b %Y %H:%M:%S GMT", date).unwrap();
+    busy_until("%a, %d %b %Y %H:%M:%S GMT", date)
+}
+
+fn busy_until(form: &str, date: Timestamp) -> Answer {
+    let text = jiff::fmt::strtime::format(form, date).unwrap();
     ops::with(503, &format!("retry-after: {text}\r\n"), "")
+}
+
+fn in_3_s() -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(3)
 }
 
 const HALF: &str = "HTTP/1.1 500 Status\r\ncontent-length: 100\r\n\r\nhalf";
@@ -95,6 +103,15 @@ const FAILURES: &[Failure] = &[
     after(2_000, failure("503 for 2 s", || ops::with(503, "retry-after: 2\r\n", ""), 503, None)),
     after(2_000, failure("429 for 2 s", || ops::with(429, "retry-after: 2\r\n", "slow"), 429, Some("slow"))),
     after(2_000, failure("503 until a date", || busy_until_in(3), 503, None)),
+    after(
+        2_000,
+        failure("503 until a date of RFC 850", || busy_until("%A, %d-%b-%y %H:%M:%S GMT", in_3_s()), 503, None),
+    ),
+    after(2_000, failure("503 until a date of asctime", || busy_until("%a %b %e %H:%M:%S %Y", in_3_s()), 503, None)),
+    after(
+        2_000,
+        failure("503 until a wrong weekday", || busy_until("Foo, %d %b %Y %H:%M:%S GMT", in_3_s()), 503, None),
+    ),
     failure("503 for less than the schedule", || ops::with(503, "retry-after: 0\r\n", ""), 503, None),
     failure("503 until yesterday", || busy_until_in(-86_400), 503, None),
     failure("503 until some time", || ops::with(503, "retry-after: soon\r\n", ""), 503, None),
@@ -151,6 +168,82 @@ async fn a_2xx_delivers_and_a_410_parks() {
     for parked in [&gone, &gone_slowly] {
         assert_eq!(ops.of(parked).len(), 1, "a parked message was sent again");
     }
+    emit.stop().await;
+}
+
+/// Heads that curl reads, or of which at least the status can be read.
+fn odd_heads() -> Vec<(&'static str, Vec<u8>)> {
+    let of = |headers: &str| {
+        format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\nconnection: close\r\n\r\n{{}}").into_bytes()
+    };
+    let many = |count: usize, line: &str| of(&format!("{line}\r\n").repeat(count));
+    vec![
+        ("a folded header", of("Via: 1.1 a,\r\n 1.1 b\r\n")),
+        ("headers folded by a space and a tab", of("X-Cache: a,\r\n \tb\r\n\tc\r\n")),
+        ("a fold in the first header", of("X-Odd:\r\n a\r\n")),
+        ("101 links", many(101, "Link: </style.css>; rel=preload")),
+        ("300 cookies", many(300, "Set-Cookie: session=0123456789abcdef; Path=/; HttpOnly")),
+        ("2,000 headers", many(2_000, "X-Many: x")),
+        ("a header of 200,000 bytes", of(&format!("X-Long: {}\r\n", "x".repeat(200_000)))),
+        ("a head of 3 MB", many(30_000, &format!("X-Long: {}", "x".repeat(90)))),
+        ("a name with a bracket", of("X(1): a\r\n")),
+        ("a name with a space behind it", of("X-Odd : a\r\n")),
+        ("a name that is no ASCII", of("Größe: 1\r\n")),
+        ("a line without a colon", of("nonsense\r\n")),
+        ("a line that is only a colon", of(": x\r\n")),
+        ("a control character", of("X-Odd: a\u{1}b\r\n")),
+        ("a zero byte", of("X-Odd: a\0b\r\n")),
+        ("a fold before any header", of(" X-Odd: a\r\n")),
+        ("two lengths", of("Content-Length: 5\r\n")),
+        ("a length that is none", of("Content-Length: x\r\n")),
+        ("no reason", b"HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n".to_vec()),
+        ("a reason that is no ASCII", "HTTP/1.1 200 Größe\r\ncontent-length: 0\r\n\r\n".as_bytes().to_vec()),
+        ("a reason with a control character", b"HTTP/1.1 200 O\x01K\r\ncontent-length: 0\r\n\r\n".to_vec()),
+        ("line feeds alone", b"HTTP/1.1 200 OK\ncontent-length: 0\n\n".to_vec()),
+        ("chunks of HTTP/1.0", b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_vec()),
+        (
+            "an interim answer, and an odd one",
+            b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX(1): a\r\nContent-Length: x\r\n\r\n".to_vec(),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_in_the_head_of_a_success_undoes_it() {
+    let engine = engine().await;
+    let answers = odd_heads();
+    let ops = Ops::start(move |session, _| {
+        Answer::Bytes(answers.iter().find(|(name, _)| *name == session).map(|(_, bytes)| bytes.clone()).unwrap())
+    })
+    .await;
+    let emit = emit(&engine, &ops.url(), "1s,1s").await;
+    for (name, _) in odd_heads() {
+        let delivered = once_it_is(&emit, &accept(&emit, name).await, "delivered").await;
+        assert_eq!(delivered["attempts_total"], 1, "{name}: {delivered}");
+        assert_eq!(delivered["attempts"][0]["status"], 200, "{name}: {delivered}");
+    }
+    emit.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_odd_head_the_status_counts_whatever_it_is_and_what_can_be_read() {
+    let engine = engine().await;
+    let ops = Ops::start(|session, before| match (session, before) {
+        ("gone", _) => raw("HTTP/1.1 410 Gone\r\nContent-Length: x\r\n\r\n"),
+        ("busy", 0) => raw("HTTP/1.1 503 Busy\r\nVia: a,\r\n b\r\nX(1): a\r\nRetry-After: 2\r\n\r\n"),
+        ("broken", 0) => raw("HTTP/1.1 500 Broken\r\nContent-Length: x\r\n\r\n"),
+        _ => ops::status(204, ""),
+    })
+    .await;
+    let emit = emit(&engine, &ops.url(), "1s,1s").await;
+    let (gone, busy, broken) =
+        (accept(&emit, "gone").await, accept(&emit, "busy").await, accept(&emit, "broken").await);
+    let parked = once_it_is(&emit, &gone, "parked").await;
+    assert_eq!(parked["attempts"][0]["status"], 410, "{parked}");
+    let busy = once_it_is(&emit, &busy, "delivered").await;
+    assert_delivered_by(&busy, &[(Some(503), None), (Some(204), None)]);
+    assert!(ms(&busy["attempts"][1]["at"]) - ms(&busy["attempts"][0]["at"]) >= 1_990, "Retry-After was read: {busy}");
+    assert_delivered_by(&once_it_is(&emit, &broken, "delivered").await, &[(Some(500), None), (Some(204), None)]);
     emit.stop().await;
 }
 

@@ -122,7 +122,7 @@ impl Process {
         let config = Config::read(&environment).unwrap();
         let store = self.outbox.for_life(life);
         let wire = Wire { world: Arc::clone(&self.world), ops: Arc::clone(&self.ops), life: Arc::clone(life) };
-        let sender = Sender::by(config.endpoint.as_ref().unwrap(), http_client::Client::over(wire)).unwrap();
+        let sender = Sender::by(config.endpoint.as_ref().unwrap(), http_client::Client::tolerant_over(wire)).unwrap();
         let ahead = self.ahead();
         let clock = self.world.clock(move |_| ahead);
         let ids = Arc::new(IdSource::seeded(mixed(self.world.plan.seed, &life.name)));
