@@ -30,4 +30,5 @@ mod process;
 mod proxy;
 mod raw;
 mod recovery;
+mod scenarios;
 mod simulation;
