@@ -128,6 +128,11 @@ impl Endpoint {
         self.state().seen.taken.get(id).copied()
     }
 
+    /// How many messages it took.
+    pub fn count_taken(&self) -> usize {
+        self.state().seen.taken.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }

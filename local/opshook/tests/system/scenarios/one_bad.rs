@@ -2,7 +2,7 @@
 
 use super::endpoint::{Endpoint, Fate, Full, PLENTY};
 use super::stage::{Stage, Take};
-use super::table::{Line, PAUSE, play};
+use super::table::{Line, PAUSE, cells, play};
 use crate::simulation::plan::{MINUTE, SECOND};
 
 const ANSWER_MS: u64 = 60;
@@ -13,7 +13,7 @@ const AT_ONCE: u64 = 2 * SECOND;
 
 #[test]
 fn one_message_that_is_refused_for_ever_delays_no_other() {
-    let fates = [
+    let all = [
         Fate::Says(401),
         Fate::Says(403),
         Fate::Says(404),
@@ -23,10 +23,26 @@ fn one_message_that_is_refused_for_ever_delays_no_other() {
         Fate::TimesOut,
         Fate::Cut,
     ];
-    play("one bad", fates, &[1, 3], PAUSE, run);
+    let quick = [(Fate::Says(401), 1), (Fate::Says(503), 3), (Fate::TimesOut, 1), (Fate::Cut, 3)];
+    play("one bad", cells(&all, &[1, 3], &quick), PAUSE, run);
+}
+
+#[test]
+fn one_message_that_is_refused_for_ever_delays_no_other_ten_minutes_later() {
+    let all = [Fate::Says(403), Fate::Says(500), Fate::TimesOut];
+    play("one bad, later", cells(&all, &[1, 3], &[(Fate::Says(403), 1)]), PAUSE, run_later);
 }
 
 async fn run(take: Take, fate: Fate, line: &mut Line) {
+    run_until(&[SECOND, 20 * SECOND, 90 * SECOND], take, fate, line).await;
+}
+
+async fn run_later(take: Take, fate: Fate, line: &mut Line) {
+    run_until(&[10 * MINUTE], take, fate, line).await;
+}
+
+/// With a good one at each of these times after the first ones.
+async fn run_until(moments: &[u64], take: Take, fate: Fate, line: &mut Line) {
     let mut stage = Stage::new(take, |world| Endpoint::new(world, ANSWER_MS, PLENTY, Full::Says503)).await;
     stage.start();
     stage.pass(SECOND).await;
@@ -41,8 +57,8 @@ async fn run(take: Take, fate: Fate, line: &mut Line) {
     line.within("longest of ten", stage.longest_wait(), SOON);
     let since = stage.world.now();
     let mut longest = 0;
-    for moment in [SECOND, 20 * SECOND, 90 * SECOND, 10 * MINUTE] {
-        stage.until(since, moment).await;
+    for moment in moments {
+        stage.until(since, *moment).await;
         let good = stage.emit(None).await;
         stage.until_good_ones_are_taken(5 * SECOND).await;
         longest = longest.max(stage.waited(&good));

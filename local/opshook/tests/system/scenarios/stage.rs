@@ -121,19 +121,25 @@ impl Stage {
 
     /// Waits until it holds, and not longer than this. Whether it does.
     pub async fn once(&self, limit: u64, holds: impl Fn() -> bool) -> bool {
-        let end = self.world.now() + limit;
+        let (begun, mut checked) = (self.world.now(), self.world.now());
         while !holds() {
-            if self.world.now() >= end {
+            if self.world.now() >= begun + limit {
                 return false;
             }
-            self.pass(100).await;
+            sleep(Duration::from_millis(50)).await;
+            if self.world.now() >= checked + 10 * SECOND {
+                checked = self.world.now();
+                self.world.judge().check_attempts(&self.world);
+            }
         }
         true
     }
 
     /// Waits until ops has all good messages that were accepted by now, and not longer than this.
     pub async fn until_good_ones_are_taken(&self, limit: u64) -> bool {
-        self.once(limit, || self.good().iter().all(|good| self.endpoint.taken_at(&good.id).is_some())).await
+        // Ops takes no others.
+        let count = self.good().len();
+        self.once(limit, || self.endpoint.count_taken() == count).await
     }
 
     pub fn good(&self) -> Vec<Accepted> {

@@ -50,30 +50,33 @@ impl Line {
 
     /// What the judge saw break.
     pub fn judged(&mut self, stage: &Stage) {
+        self.figure("store calls", stage.world.count_more("store calls", 0));
         for (id, promise) in stage.world.broken() {
             self.faults.push(format!("{} {promise}", id.as_deref().unwrap_or("the world")));
         }
     }
 }
 
-/// Whether every case is wanted, and not only those of a quick run.
-pub fn is_full() -> bool {
-    setting::<u64>("OPSHOOK_TEST_SEEDS").is_some()
+/// The cases and on how many processes each is played: all on all, or, in a quick run, those that are named.
+pub fn cells<C: Copy>(all: &[C], processes: &[usize], quick: &[(C, usize)]) -> Vec<(C, usize)> {
+    if setting::<u64>("OPSHOOK_TEST_SEEDS").is_none() {
+        return quick.to_vec();
+    }
+    all.iter().flat_map(|case| processes.iter().map(|count| (*case, *count))).collect()
 }
 
 /// Plays each case on so many processes, with each seed.
 pub fn play<C: Debug + Copy>(
     scenario: &str,
-    cases: impl IntoIterator<Item = C>,
-    processes: &[usize],
+    cells: Vec<(C, usize)>,
     pause: u64,
     run: impl AsyncFn(Take, C, &mut Line),
 ) {
     let first = setting("OPSHOOK_TEST_SEED").unwrap_or(1);
     let seeds = first..first + setting("OPSHOOK_TEST_SEEDS").unwrap_or(1);
     let mut faults = String::new();
-    for case in cases {
-        for (seed, count) in seeds.clone().flat_map(|seed| processes.iter().map(move |count| (seed, *count))) {
+    for (case, count) in cells {
+        for seed in seeds.clone() {
             let mut line = Line::default();
             let begun = Instant::now();
             play_one(seed, run(Take { seed, processes: count, pause }, case, &mut line));

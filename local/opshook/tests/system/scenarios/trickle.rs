@@ -2,19 +2,21 @@
 
 use super::endpoint::{Endpoint, Full, Mood, PLENTY};
 use super::stage::{Stage, Take};
-use super::table::{Line, is_full, play};
+use super::table::{Line, cells, play};
 use crate::simulation::plan::{MINUTE, SECOND};
 
 const ANSWER_MS: u64 = 60;
-const PAUSE: u64 = 2 * SECOND;
+/// Longer than in production, for much time passes.
+const PAUSE: u64 = 5 * SECOND;
 /// What waits is delivered within this, once one got through.
 const BOUND: u64 = MINUTE;
 
 #[test]
 fn what_little_came_in_an_outage_goes_when_one_message_passes() {
-    let few = vec![Mood::Says(500), Mood::Refuses];
-    let all = [few.clone(), vec![Mood::Hangs, Mood::Says(503), Mood::Says(401), Mood::Says(404)]].concat();
-    play("trickle", if is_full() { all } else { few }, &[1, 3], PAUSE, run);
+    let statuses = [401, 404, 429, 500, 503].map(Mood::Says);
+    let all = [[Mood::Refuses, Mood::Hangs].as_slice(), &statuses].concat();
+    let quick = [(Mood::Says(500), 1), (Mood::Refuses, 3)];
+    play("trickle", cells(&all, &[1, 3], &quick), PAUSE, run);
 }
 
 async fn run(take: Take, mood: Mood, line: &mut Line) {
