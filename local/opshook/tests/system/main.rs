@@ -31,5 +31,6 @@ mod process;
 mod proxy;
 mod raw;
 mod recovery;
+mod scenarios;
 mod simulation;
 mod unread;

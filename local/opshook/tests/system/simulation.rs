@@ -4,21 +4,21 @@
 //!
 //! `scripts/simulate` runs many seeds, by `OPSHOOK_TEST_SEEDS`; the first is `OPSHOOK_TEST_SEED`.
 
-mod chance;
+pub mod chance;
 mod endpoint;
-mod engine;
+pub mod engine;
 mod judge;
-mod life;
+pub mod life;
 mod operator;
-mod ops;
-mod plan;
+pub mod ops;
+pub mod plan;
 mod portal;
-mod process;
+pub mod process;
 mod report;
-mod row;
+pub mod row;
 mod run;
-mod wire;
-mod world;
+pub mod wire;
+pub mod world;
 
 use std::io::Write as _;
 use std::ops::Range;
@@ -32,7 +32,8 @@ use run::{Report, run};
 /// Seeds of a normal run of the tests.
 const SEEDS: u64 = 2;
 
-fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+/// A setting of a run, from the environment.
+pub fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: not {text}")))
 }
 

@@ -31,6 +31,11 @@ impl Chance {
         ((low * (high / low).powf(place)) as u64).clamp(*range.start(), *range.end())
     }
 
+    /// In any order.
+    pub fn shuffle<T>(&self, all: &mut [T]) {
+        self.0.lock().unwrap().shuffle(all);
+    }
+
     /// One of several.
     pub fn pick<T: Copy>(&self, of: &[T]) -> T {
         of[self.0.lock().unwrap().usize(0..of.len())]

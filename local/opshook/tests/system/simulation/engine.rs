@@ -145,6 +145,13 @@ impl Engine {
         answer.get_mut("Item").map(Value::take)
     }
 
+    /// Writes a row, without faults.
+    pub fn put(&self, table: &str, row: &Value) {
+        let body = format!(r#"{{"TableName":"opshook_{table}","Item":{row}}}"#);
+        let (status, text) = self.run("DynamoDB_20120810.PutItem", &body);
+        assert_eq!(status, 200, "{text}");
+    }
+
     /// Deletes a row, without faults.
     pub fn delete(&self, table: &str, pk: &str) {
         let body = format!(r#"{{"TableName":"opshook_{table}","Key":{{"pk":{{"S":"{pk}"}}}}}}"#);

@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use contract::id::IdSource;
 use contract::signature::{DEVELOPMENT_SECRET, ID_HEADER};
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use hyper::body::Incoming;
 use receive::App;
@@ -21,6 +22,7 @@ use tower::ServiceExt;
 use super::engine::Engine;
 use super::life::Life;
 use super::plan::Mood;
+use super::wire::Peer;
 use super::world::World;
 
 /// Longer than an attempt may take.
@@ -120,7 +122,7 @@ impl Ops {
     }
 
     /// One request.
-    pub async fn serve(self: Arc<Self>, life: Arc<Life>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    async fn exchange(self: Arc<Self>, life: Arc<Life>, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (head, body) = request.into_parts();
         let body = to_bytes(Body::new(body), usize::MAX).await.map_err(io::Error::other)?;
         let id = head.headers[ID_HEADER].to_str().unwrap().to_owned();
@@ -141,6 +143,35 @@ impl Ops {
         world.note(Some(&id), format!("{} is told {told} ({fault:?})", life.name));
         in_flight.success = answer.as_ref().is_ok_and(|answer| answer.status().is_success());
         answer
+    }
+
+    /// There may be no connection.
+    async fn connect(&self, life: &Life) -> io::Result<()> {
+        let (world, chance) = (&self.world, &self.world.ops_chance);
+        if world.is_calm() {
+            return Ok(());
+        }
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        match world.plan.mood(world.now()) {
+            Some(Mood::Refuses) => {
+                world.count("ops refused the connection");
+                Err(refused())
+            }
+            Some(Mood::Gone) => {
+                world.count("ops never took the connection");
+                std::future::pending().await
+            }
+            _ if chance.happens(world.plan.rates.ops / 4.0) => {
+                world.count("ops refused the connection");
+                Err(refused())
+            }
+            _ if chance.happens(world.plan.rates.death) => {
+                life.die(world, "process died while it connected to ops");
+                life.go_on().await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn answer(
@@ -247,6 +278,20 @@ impl Ops {
     }
 }
 
+impl Peer for Ops {
+    fn connects<'a>(&'a self, life: &'a Life) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(self.connect(life))
+    }
+
+    fn serve(
+        self: Arc<Self>,
+        life: Arc<Life>,
+        request: Request<Incoming>,
+    ) -> BoxFuture<'static, io::Result<Response<Body>>> {
+        Box::pin(self.exchange(life, request))
+    }
+}
+
 /// How far ops's clock is ahead.
 fn ahead(world: &World) -> i64 {
     if world.is_calm() { 0 } else { world.plan.ops_ahead(world.now()) }
@@ -270,15 +315,16 @@ impl Current {
 }
 
 /// A request that has reached ops and has no answer yet.
-struct InFlight<'a> {
+pub struct InFlight<'a> {
     world: &'a World,
     life: &'a Life,
     id: &'a str,
-    success: bool,
+    /// Ops said 2xx.
+    pub success: bool,
 }
 
 impl<'a> InFlight<'a> {
-    fn begin(world: &'a World, life: &'a Arc<Life>, id: &'a str) -> Self {
+    pub fn begin(world: &'a World, life: &'a Arc<Life>, id: &'a str) -> Self {
         world.judge().begins(world, life, id);
         Self { world, life, id, success: false }
     }

@@ -88,6 +88,22 @@ pub enum Step {
 }
 
 impl Plan {
+    /// A plan in which nothing fails, for so many processes whose sweeps pause for so long.
+    pub fn quiet(seed: u64, processes: usize, longest_pause: u64) -> Self {
+        Self {
+            seed,
+            length: 0,
+            clocks: vec![0; processes],
+            longest_pause,
+            retention_days: 30,
+            rates: Rates { store: 0.0, stale: 0.0, ops: 0.0, ops_store: 0.0, death: 0.0 },
+            store_away: Vec::new(),
+            moods: Vec::new(),
+            ops_clock: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
     /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
         let chance = Chance::of(seed, "plan");

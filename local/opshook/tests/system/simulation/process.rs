@@ -21,9 +21,8 @@ use tower::ServiceExt;
 use super::chance::{Chance, mixed};
 use super::engine::Engine;
 use super::life::Life;
-use super::ops::Ops;
 use super::plan::{MINUTE, is_right};
-use super::wire::Wire;
+use super::wire::{Peer, Wire};
 use super::world::World;
 
 /// Who stops a process waits for this long, then kills it.
@@ -40,7 +39,7 @@ pub enum Order {
 pub struct Process {
     world: Arc<World>,
     outbox: Engine,
-    ops: Arc<Ops>,
+    ops: Arc<dyn Peer>,
     index: usize,
     running: Mutex<Option<Running>>,
     orders: mpsc::UnboundedSender<Order>,
@@ -55,7 +54,7 @@ struct Running {
 
 impl Process {
     /// Starts it.
-    pub fn start(world: &Arc<World>, outbox: &Engine, ops: &Arc<Ops>, index: usize) -> Arc<Self> {
+    pub fn start(world: &Arc<World>, outbox: &Engine, ops: &Arc<dyn Peer>, index: usize) -> Arc<Self> {
         let (orders, received) = mpsc::unbounded_channel();
         let (world, outbox, ops) = (Arc::clone(world), outbox.clone(), Arc::clone(ops));
         let process = Arc::new(Self { world, outbox, ops, index, running: Mutex::new(None), orders });
@@ -111,15 +110,7 @@ impl Process {
 
     /// The function as its host makes it, but for its connections, its clock and its ids.
     fn make(&self, life: &Arc<Life>) -> (Router, Arc<Dispatcher>) {
-        let days = self.world.plan.retention_days.to_string();
-        let environment = Environment::from_fn(move |name| match name {
-            "OPS_WEBHOOK_URL" => Some("http://127.0.0.1:1/api/v1/webhooks/onboard".to_owned()),
-            "OPS_WEBHOOK_SECRET" => Some(DEVELOPMENT_SECRET.to_owned()),
-            "OUTBOX_RETENTION_DAYS" => Some(days.clone()),
-            name if name.starts_with("AWS_REGION") || name.contains("KEY") => Some("simulated".to_owned()),
-            _ => None,
-        });
-        let config = Config::read(&environment).unwrap();
+        let config = config(self.world.plan.retention_days);
         let store = self.outbox.for_life(life);
         let wire = Wire { world: Arc::clone(&self.world), ops: Arc::clone(&self.ops), life: Arc::clone(life) };
         let sender = Sender::by(config.endpoint.as_ref().unwrap(), http_client::Client::tolerant_over(wire)).unwrap();
@@ -156,4 +147,17 @@ impl Process {
             }
         }
     }
+}
+
+/// The function's settings.
+pub fn config(retention_days: u32) -> Config {
+    let days = retention_days.to_string();
+    let environment = Environment::from_fn(move |name| match name {
+        "OPS_WEBHOOK_URL" => Some("http://127.0.0.1:1/api/v1/webhooks/onboard".to_owned()),
+        "OPS_WEBHOOK_SECRET" => Some(DEVELOPMENT_SECRET.to_owned()),
+        "OUTBOX_RETENTION_DAYS" => Some(days.clone()),
+        name if name.starts_with("AWS_REGION") || name.contains("KEY") => Some("simulated".to_owned()),
+        _ => None,
+    });
+    Config::read(&environment).unwrap()
 }

@@ -12,6 +12,7 @@ use super::plan::{DAY, HOUR, MINUTE, Plan, Step};
 use super::portal::Portal;
 use super::process::{Order, Process};
 use super::row::{Row, number, text};
+use super::wire::Peer;
 use super::world::{Counts, World};
 
 /// When the faults are over, everything is delivered within this time: the longest wait with its jitter, and some.
@@ -60,7 +61,8 @@ impl Run {
         let world = World::new(Plan::of(seed));
         let outbox = Engine::new(&world).await;
         let ops = Arc::new(Ops::new(&world).await);
-        let process = |index| Process::start(&world, &outbox, &ops, index);
+        let peer: Arc<dyn Peer> = ops.clone();
+        let process = |index| Process::start(&world, &outbox, &peer, index);
         let processes: Vec<_> = (0..world.plan.clocks.len()).map(process).collect();
         let portal = Portal::new(&world, &processes);
         let operator = Operator::new(&world, &processes);

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::Uri;
+use axum::body::Body;
+use axum::http::{Request, Response, Uri};
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -16,8 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::sleep;
 
 use super::life::Life;
-use super::ops::Ops;
-use super::plan::Mood;
 use super::world::World;
 
 /// As much as a body may have and more.
@@ -25,11 +26,24 @@ const PIPE_BYTES: usize = 128 * 1024;
 /// A server like ours closes a connection that is idle for this long.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Who is at the other end.
+pub trait Peer: Send + Sync {
+    /// Whether there is a connection; for ever, where nothing answers.
+    fn connects<'a>(&'a self, life: &'a Life) -> BoxFuture<'a, io::Result<()>>;
+
+    /// One request.
+    fn serve(
+        self: Arc<Self>,
+        life: Arc<Life>,
+        request: Request<Incoming>,
+    ) -> BoxFuture<'static, io::Result<Response<Body>>>;
+}
+
 /// Makes the connections of one life of emit-retry.
 #[derive(Clone)]
 pub struct Wire {
     pub world: Arc<World>,
-    pub ops: Arc<Ops>,
+    pub ops: Arc<dyn Peer>,
     pub life: Arc<Life>,
 }
 
@@ -51,7 +65,7 @@ impl Wire {
     async fn connect(self) -> io::Result<TokioIo<Pipe>> {
         self.life.go_on().await;
         sleep(Duration::from_millis(self.world.ops_chance.between(0..=3))).await;
-        self.fail().await?;
+        self.ops.connects(&self.life).await?;
         self.life.go_on().await;
         let (client, server) = duplex(PIPE_BYTES);
         let service = service_fn(move |request| self.ops.clone().serve(self.life.clone(), request));
@@ -62,35 +76,6 @@ impl Wire {
                 .serve_connection(TokioIo::new(server), service),
         );
         Ok(TokioIo::new(Pipe(client)))
-    }
-
-    /// There may be no connection.
-    async fn fail(&self) -> io::Result<()> {
-        let (world, chance) = (&self.world, &self.world.ops_chance);
-        if world.is_calm() {
-            return Ok(());
-        }
-        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        match world.plan.mood(world.now()) {
-            Some(Mood::Refuses) => {
-                world.count("ops refused the connection");
-                Err(refused())
-            }
-            Some(Mood::Gone) => {
-                world.count("ops never took the connection");
-                std::future::pending().await
-            }
-            _ if chance.happens(world.plan.rates.ops / 4.0) => {
-                world.count("ops refused the connection");
-                Err(refused())
-            }
-            _ if chance.happens(world.plan.rates.death) => {
-                self.life.die(world, "process died while it connected to ops");
-                self.life.go_on().await;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
     }
 }
 

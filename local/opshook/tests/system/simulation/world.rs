@@ -62,6 +62,11 @@ impl World {
         u64::try_from(self.start.elapsed().as_millis()).unwrap()
     }
 
+    /// When that was, in milliseconds since the run began, by a right clock.
+    pub fn since_beginning(&self, unix_ms: i64) -> u64 {
+        u64::try_from(unix_ms - BEGINNING_MS).unwrap()
+    }
+
     /// The instant at that many milliseconds.
     pub fn instant(&self, ms: u64) -> Instant {
         self.start + Duration::from_millis(ms)
