@@ -104,7 +104,8 @@ struct Ready {
     next_at: Option<Timestamp>,
     /// Where the retries begin that go early, for the endpoint is back; none when all have.
     early_from: Option<Timestamp>,
-    /// How often a message was chosen among many.
+    /// Whether those for first attempts were chosen among many, and how often one was.
+    is_choice: bool,
     turn: usize,
 }
 
@@ -156,7 +157,7 @@ impl Place {
             return None;
         };
         // The window is about what is with ops: what is only recorded yet takes no place of it.
-        let may_be_down = dispatcher.note(&leased.webhook_id, self.began, &sent);
+        let may_be_down = dispatcher.note(&leased.webhook_id, self.kind, self.began, &sent);
         self.leave_window();
         let recorded = dispatcher.courier.record(&leased, &sent, probe.is_some(), until).await;
         until.within(dispatcher.judge(&leased, &sent, probe.as_ref(), may_be_down)).await;
@@ -204,7 +205,7 @@ impl Hands {
         is_free
             && self.first + self.retries < both
             && self.places < MOST_IN_HAND
-            && self.window.pause(Instant::now()).is_zero()
+            && self.window.pause(kind == Kind::First, Instant::now()).is_zero()
     }
 }
 
@@ -301,7 +302,7 @@ impl Dispatcher {
         while until.has_time() {
             // What hangs must not hold up what is under way. A claim that is dropped here runs out.
             let Some(pause) = until.within(self.step(until)).await else { break };
-            let waits = pause > SHORTEST_PAUSE && self.hands().window.pause(Instant::now()).is_zero();
+            let waits = pause > SHORTEST_PAUSE && self.hands().window.pause(false, Instant::now()).is_zero();
             if waits && self.hands().places == 0 {
                 break;
             }
@@ -400,10 +401,6 @@ impl Dispatcher {
     /// Claims what waits and has it delivered.
     async fn sweep(self: &Arc<Self>, seen: &Endpoint, until: Until) -> Result<Duration, StoreError> {
         let now = self.courier.clock.now();
-        let paused = self.hands().window.pause(Instant::now());
-        if !paused.is_zero() {
-            return Ok(paused);
-        }
         self.read_ahead(seen, now).await?;
         let mut claims = Vec::new();
         for kind in [Kind::First, Kind::Retry] {
@@ -436,23 +433,28 @@ impl Dispatcher {
             // What was read a moment ago is not read again at once.
             return if is_idle { SHORTEST_PAUSE } else { Duration::ZERO };
         }
-        let paused = hands.window.pause(Instant::now());
-        let concluded = if seen.failed.is_empty() { self.longest_pause } else { endpoint::until_concluded(seen, now) };
+        let paused = hands.window.pause(true, Instant::now());
+        let in_doubt = endpoint::is_in_doubt(seen);
+        let concluded = if in_doubt { endpoint::until_concluded(seen, now) } else { self.longest_pause };
         let next = ready.next_at.map_or(self.longest_pause, |at| time::until(at, now));
-        let wait = if paused.is_zero() { next.min(concluded) } else { paused.min(next) };
-        wait.max(Duration::from_millis(1))
+        if paused.is_zero() { next.min(concluded).max(SHORTEST_PAUSE) } else { paused }
     }
 
     /// Reads what waits, where nothing is known to and there is a place for it.
     async fn read_ahead(&self, seen: &Endpoint, now: Timestamp) -> Result<(), StoreError> {
         let is_choice = !seen.failed.is_empty();
         let limits = {
-            let ready = locked(&self.ready);
+            let mut ready = locked(&self.ready);
+            if is_choice && !ready.is_choice {
+                // What stands beside a message that failed may fail for the same reason.
+                ready.first.clear();
+            }
             let hands = self.hands();
             let lacks = |kind: Kind, is_empty: bool| hands.has_place(kind) && is_empty;
             let first = lacks(Kind::First, ready.first.is_empty());
             let retries = lacks(Kind::Retry, ready.retries.is_empty());
-            let is_recent = ready.read.is_some_and(|read| read.elapsed() < SHORTEST_PAUSE);
+            let is_recent = ready.read.is_some_and(|read| read.elapsed() < SHORTEST_PAUSE) && is_choice == ready.is_choice;
+            ready.is_choice = is_choice;
             if is_recent || !(first || retries) {
                 return Ok(());
             }
@@ -554,12 +556,14 @@ impl Dispatcher {
     }
 
     /// Tells the window of an answer. True where a failure may mean that the endpoint is down.
-    fn note(&self, webhook_id: &str, began: Began, sent: &Sent) -> bool {
+    fn note(&self, webhook_id: &str, kind: Kind, began: Began, sent: &Sent) -> bool {
         let random = self.courier.random();
         let window = &mut self.hands().window;
         match sent.verdict {
             Verdict::Lives => window.passed(),
-            Verdict::TooMuch => return window.too_much(webhook_id, began, random, Instant::now()),
+            Verdict::TooMuch => {
+                return window.too_much(webhook_id, kind == Kind::First, began, random, Instant::now());
+            }
             Verdict::Fails | Verdict::Refuses => {}
         }
         true

@@ -37,8 +37,19 @@ pub struct Window {
     narrowed_at: u64,
     /// The messages that narrowed it since another got through.
     narrowed_by: Vec<String>,
-    pause: Duration,
-    paused_until: Option<Instant>,
+    /// For first attempts and retries, and for retries alone.
+    pauses: [Pause; 2],
+}
+
+/// What follows at the narrowest when it is too much still.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    next: Duration,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    const NONE: Self = Self { next: FIRST_PAUSE, until: None };
 }
 
 /// What the window knows of the endpoint.
@@ -73,8 +84,7 @@ impl Window {
             begun: 0,
             narrowed_at: 0,
             narrowed_by: Vec::new(),
-            pause: FIRST_PAUSE,
-            paused_until: None,
+            pauses: [Pause::NONE; 2],
         }
     }
 
@@ -95,9 +105,11 @@ impl Window {
         (self.width, (self.width / 2).max(1), self.width.max(2))
     }
 
-    /// How long nothing more may begin.
-    pub fn pause(&self, now: Instant) -> Duration {
-        self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    /// How long no first attempt, or no retry, may begin.
+    pub fn pause(&self, is_first: bool, now: Instant) -> Duration {
+        let pauses = if is_first { &self.pauses[..1] } else { &self.pauses[..] };
+        let until = pauses.iter().filter_map(|pause| pause.until).max();
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
     /// An attempt begins.
@@ -109,7 +121,7 @@ impl Window {
     /// A message got through, or was told what is wrong with it.
     pub fn passed(&mut self) {
         self.narrowed_by.clear();
-        (self.pause, self.paused_until) = (FIRST_PAUSE, None);
+        self.pauses = [Pause::NONE; 2];
         self.passed = self.passed.saturating_add(1);
         if self.passed >= self.width {
             self.grow();
@@ -134,7 +146,14 @@ impl Window {
 
     /// The endpoint said that it was too much. True where that may mean that it is down: at the narrowest. `random` is from
     /// 0 up to 1.
-    pub fn too_much(&mut self, webhook_id: &str, began: Began, random: f64, now: Instant) -> bool {
+    pub fn too_much(
+        &mut self,
+        webhook_id: &str,
+        is_first: bool,
+        began: Began,
+        random: f64,
+        now: Instant,
+    ) -> bool {
         let was_narrowest = self.width == 1;
         // Once a round, and once a message until another gets through.
         if began.0 <= self.narrowed_at || self.narrowed_by.iter().any(|id| id == webhook_id) {
@@ -144,8 +163,10 @@ impl Window {
         self.narrowed_by.truncate(MOST_NARROWING - 1);
         self.narrowed_by.push(webhook_id.to_owned());
         if was_narrowest {
-            self.paused_until = Some(now + self.pause.mul_f64(0.5 + random / 2.0));
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            // A retry has failed before: it holds up retries alone.
+            let pause = &mut self.pauses[usize::from(!is_first)];
+            pause.until = Some(now + pause.next.mul_f64(0.5 + random / 2.0));
+            pause.next = (pause.next * 2).min(LONGEST_PAUSE);
             return true;
         }
         let is_again = self.learned.too_wide == Some(self.width);
@@ -159,6 +180,6 @@ impl Window {
 
     /// Holds everything back for so long.
     pub fn hold(&mut self, pause: Duration, now: Instant) {
-        self.paused_until = self.paused_until.max(Some(now + pause));
+        self.pauses[0].until = self.pauses[0].until.max(Some(now + pause));
     }
 }
