@@ -14,8 +14,10 @@ use crate::outbox::row::DELIVERED;
 use crate::pages::ceil_ms;
 use crate::tables::KEY;
 
-/// One query reads at most so many.
+/// One query reads at most so many,
 const CHUNK: usize = 500;
+/// and asks for at least so many: some may have expired.
+const LEAST: usize = 100;
 
 /// A delivered message by its place in that order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +77,7 @@ impl Store {
         let most_reads = limit.saturating_mul(2).saturating_add(CHUNK);
         let (mut found, mut reads, mut last, mut start) = (Vec::new(), 0, low, None);
         loop {
-            let query = self.query_delivered(shard, (low, high), (limit + 1).min(CHUNK), start, deadline).await;
+            let query = self.query_delivered(shard, (low, high), (limit + 1).clamp(LEAST, CHUNK), start, deadline).await;
             let (items, next) = match query {
                 // What was read counts, where there is no time for the rest.
                 Err(StoreError::Unavailable(_)) if reads > 0 => break,

@@ -63,7 +63,7 @@ async fn however_many_have_expired_what_is_kept_is_found() {
     let start = now_ms() - 1_000_000;
     // More than one call reads over, many of them in the first millisecond.
     let expired: Vec<Row> =
-        (0..2_400).map(|place| delivered(start, start + (place - 1_200).max(0), Some(-1))).collect();
+        (0..3_200).map(|place| delivered(start, start + (place - 2_600).max(0), Some(-1))).collect();
     let kept: Vec<Row> = (0..5).map(|place| delivered(start, start + 2_000 + place, Some(1_000))).collect();
     board.put(&expired).await;
     board.put(&kept).await;

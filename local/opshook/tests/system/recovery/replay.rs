@@ -251,7 +251,7 @@ async fn ops_restored_from_a_backup_has_every_ticket_once_after_what_the_guide_s
     let desk_settings = settings(desk.addr(), &[]);
     let (receive, query) = (Server::receive(desk_settings.clone()).await, Server::query(desk_settings).await);
     let way = Proxy::start(receive.addr, pass()).await;
-    let emit = emit(&outbox, &format!("http://{}{ONBOARD}", way.addr), &["1s"; 60].join(",")).await;
+    let emit = emit(&outbox, &format!("http://{}{ONBOARD}", way.addr), &["1s"; 50].join(",")).await;
     let accept_all = async |numbers: std::ops::Range<usize>| {
         for number in numbers {
             accept(&emit, &format!("onb-{number}")).await;
