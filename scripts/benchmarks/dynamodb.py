@@ -46,8 +46,8 @@ class Engine:
         return [row for row in self.rows(OUTBOX) if row["pk"].startswith("msg_")]
 
     def is_anything_pending(self):
-        """Whether the index of what waits or is leased holds anything."""
-        return any(self.has_due(f"{name}#{shard}") for name in ("due", "leased") for shard in SHARDS)
+        """Whether the index of what is due holds anything that waits or is leased."""
+        return any(self.has_due(f"{name}#{shard}") for name in ("first", "retry", "leased") for shard in SHARDS)
 
     def has_due(self, key):
         query = {
@@ -98,7 +98,7 @@ def message(accepted_ms, number):
         "body": body,
         "request_sha256": hashlib.sha256(body.encode()).hexdigest(),
         "attempts": "[]",
-        "due_key": f"due#{shard}",
+        "due_key": f"first#{shard}",
         "state_key": f"pending#{shard}",
         "session_key": f"={session}",
         "accepted_key": f"{iso(accepted_ms)}#{webhook_id}",
@@ -110,7 +110,6 @@ def message(accepted_ms, number):
         "attempts_total": 0,
         "step": 0,
         "replay": 0,
-        "generation": 0,
         "due_at": accepted_ms,
     }
     return {name: {"S": text} for name, text in texts.items()} | {name: {"N": str(n)} for name, n in numbers.items()}

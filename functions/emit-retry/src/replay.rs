@@ -1,6 +1,7 @@
 //! `POST /api/v1/outbox/{webhook_id}/replay` and `POST /api/v1/outbox/replay`: what rests is sent again (contract §5).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -18,8 +19,8 @@ use serde::de::DeserializeOwned;
 use service::body;
 use service::problem::{Code, Problem};
 use service::query::Query;
-use store::Deadline;
 use store::outbox::{MessageRef, Replay};
+use store::{Deadline, StoreError};
 use tokio::time::Instant;
 
 use crate::{App, storage};
@@ -29,7 +30,7 @@ const MOST: usize = 1_000;
 /// So many at a time.
 const AT_ONCE: usize = 16;
 /// A call begins no replay after this; the next one goes on where it ended.
-const TIME_LIMIT: Duration = Duration::from_secs(6);
+const TIME_LIMIT: Duration = Duration::from_secs(8);
 const FIELDS: [&str; 4] = ["state", "from", "to", "dry_run"];
 
 /// Has one message sent again.
@@ -62,33 +63,37 @@ pub async fn one(
 /// Has many messages sent again, oldest first, or says how many that would be.
 ///
 /// # Errors
-/// 413, 415, 400, 422 for the body; 503 when storage can't be reached.
+/// 413, 415, 400, 422 for the body; 503 when storage can't be reached and nothing was done.
 pub async fn many(State(app): State<Arc<App>>, request: Request) -> Result<(StatusCode, Json<Replayed>), Problem> {
     let (head, body) = request.into_parts();
     Query::parse(head.uri.query(), &[])?;
     let body = body::read(body).await?;
     body::require_json(&head.headers)?;
     let wanted = Wanted::parse(&body)?;
-    let now = app.clock.now();
-    let found = app.store.in_state(wanted.state, wanted.from, wanted.to, MOST, now, Deadline::for_page()).await;
-    let (messages, mut rest_from) = found.map_err(storage)?;
+    let end = Instant::now() + TIME_LIMIT;
+    let (messages, mut rest_from) = wanted.find(&app).await.map_err(storage)?;
     let mut count = messages.len();
     if !wanted.dry_run {
-        let end = Instant::now() + TIME_LIMIT;
-        let mut done = stream::iter(messages).map(|message| replay_before(end, &app, message)).buffered(AT_ONCE);
+        let stopped = AtomicBool::new(false);
+        let each = |message| replay_before(end, &stopped, &app, message);
+        let mut done = stream::iter(messages).map(each).buffered(AT_ONCE);
+        let (mut left, mut fault) = (None, None);
         count = 0;
-        while let Some(outcome) = done.next().await {
-            match outcome? {
-                Outcome::Replayed => count += 1,
-                Outcome::Overtaken => {}
-                Outcome::NotBegun(accepted_at) => {
-                    rest_from = Some(accepted_at);
-                    break;
-                }
+        // What is under way when the time is over is waited for: it may happen, and then it counts.
+        while let Some((at, outcome)) = done.next().await {
+            match outcome {
+                Ok(Outcome::Replayed) => count += 1,
+                Ok(Outcome::Overtaken) => {}
+                Ok(Outcome::NotBegun) => left = left.or(Some(at)),
+                Err(problem) => (left, fault) = (left.or(Some(at)), fault.or(Some(problem))),
             }
         }
         drop(done);
         wake(&app);
+        if let Some(problem) = fault.filter(|_| count == 0) {
+            return Err(problem);
+        }
+        rest_from = left.or(rest_from);
     }
     let more = rest_from.is_some();
     // What is delivered again is found again, so the caller has to say where to go on; the others are no longer found.
@@ -97,22 +102,35 @@ pub async fn many(State(app): State<Arc<App>>, request: Request) -> Result<(Stat
     Ok((status, Json(Replayed { count, more, next_from })))
 }
 
+/// A message that may be replayed, and its time in the order in which they are.
+type Resting = (String, String);
+
 /// What became of one of many.
 enum Outcome {
     Replayed,
     /// Someone else replayed it, or it is no longer kept.
     Overtaken,
-    /// The time was over; when it was accepted.
-    NotBegun(String),
+    /// The time was over, or storage failed at one before it.
+    NotBegun,
 }
 
-async fn replay_before(end: Instant, app: &App, message: MessageRef) -> Result<Outcome, Problem> {
-    if Instant::now() >= end {
-        return Ok(Outcome::NotBegun(message.accepted_at().to_owned()));
+/// What became of it, and its time.
+async fn replay_before(
+    end: Instant,
+    stopped: &AtomicBool,
+    app: &App,
+    (id, at): Resting,
+) -> (String, Result<Outcome, Problem>) {
+    if Instant::now() >= end || stopped.load(Ordering::Relaxed) {
+        return (at, Ok(Outcome::NotBegun));
     }
-    let Some(id) = WebhookId::parse(&message.webhook_id) else { return Ok(Outcome::Overtaken) };
-    let is_done = matches!(replay(app, &id).await?, Replay::Done(_));
-    Ok(if is_done { Outcome::Replayed } else { Outcome::Overtaken })
+    let Some(id) = WebhookId::parse(&id) else { return (at, Ok(Outcome::Overtaken)) };
+    let outcome = replay(app, &id).await.map(|done| match done {
+        Replay::Done(_) => Outcome::Replayed,
+        _ => Outcome::Overtaken,
+    });
+    stopped.fetch_or(outcome.is_err(), Ordering::Relaxed);
+    (at, outcome)
 }
 
 async fn replay(app: &App, id: &WebhookId) -> Result<Replay, Problem> {
@@ -125,7 +143,8 @@ fn wake(app: &App) {
     app.dispatcher.iter().for_each(|dispatcher| dispatcher.wake());
 }
 
-/// What a bulk replay is about.
+/// What a bulk replay is about: dead and parked messages by when they were accepted, delivered ones by when they were
+/// delivered.
 #[derive(Debug)]
 struct Wanted {
     state: MessageState,
@@ -135,6 +154,19 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// The oldest that it is about, at most as many as a call replays; and the time of the next one, where there are more.
+    async fn find(&self, app: &App) -> Result<(Vec<Resting>, Option<String>), StoreError> {
+        let (now, deadline) = (app.clock.now(), Deadline::for_page());
+        if let (MessageState::Delivered, Some(from), Some(to)) = (self.state, self.from, self.to) {
+            let (found, next) = app.store.delivered(from, to, MOST, now, deadline).await?;
+            let found = found.into_iter().map(|message| (message.webhook_id, time::format_ms(message.at)));
+            return Ok((found.collect(), next.map(time::format_ms)));
+        }
+        let (found, next) = app.store.in_state(self.state, self.from, self.to, MOST, now, deadline).await?;
+        let at = |message: &MessageRef| message.accepted_at().to_owned();
+        Ok((found.into_iter().map(|message| (message.webhook_id.clone(), at(&message))).collect(), next))
+    }
+
     fn parse(body: &[u8]) -> Result<Self, Problem> {
         let fields = body::fields(body)?;
         let mut faults = Vec::new();

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::ErrorKind;
 
 use ::engine::EngineError;
+use contract::text::is_printable;
 use serde::Serialize;
 use service::host::StartError;
 use service::telemetry;
@@ -81,7 +82,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print_line(serde_json::to_string(value).map_err(Failure::failed)?)
 }
 
-/// What came from elsewhere, fit for a terminal: control characters become `�`.
+/// What came from elsewhere, fit for a terminal: control and format characters become `�`.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_printable(c) || c == '\n' || c == '\t' { c } else { '\u{fffd}' }).collect()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use contract::id::{IdSource, WebhookId};
 use contract::signature::{ID_HEADER, SIGNATURE_HEADER, Secrets, TIMESTAMP_HEADER};
+use contract::text::is_printable;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
@@ -124,7 +125,7 @@ fn readable(answer: &Answer) -> String {
         (Some(fields), _) => {
             let width = fields.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
             for (name, value) in &fields {
-                let name = name.replace(char::is_control, " ");
+                let name = name.replace(|c| !is_printable(c), " ");
                 let _ = writeln!(text, "  {name:width$}  {}", one_line(value));
             }
         }
@@ -138,7 +139,7 @@ fn readable(answer: &Answer) -> String {
 
 fn one_line(value: &Value) -> String {
     match value {
-        Value::String(text) => text.chars().take(2_000).map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::String(text) => text.chars().take(2_000).map(|c| if is_printable(c) { c } else { ' ' }).collect(),
         Value::Array(items) if !items.is_empty() && items.iter().all(|item| item["pointer"].is_string()) => {
             let lines =
                 items.iter().map(|item| format!("{} {}", one_line(&item["pointer"]), one_line(&item["detail"])));

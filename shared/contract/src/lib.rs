@@ -11,7 +11,8 @@
 //! 4. [`signature`] signs it on the portal's side and verifies it on the other.
 //! 5. [`id`] names the delivery too ([`id::EventId`]), in the order of arrival.
 //! 6. [`ticket`] says which ticket it is about ([`ticket::TicketId`]), and in which words.
-//! 7. [`wire`] is what is answered, and [`time`](mod@time) is how times are read and written throughout.
+//! 7. [`wire`] is what is answered, [`time`](mod@time) is how times are read and written throughout, and [`text`] is what
+//!    may stand in a line for people.
 //!
 //! Each part of an event is a type of its own, made by parsing only, so what holds one holds its rules. Errors say
 //! what rule does not hold and never repeat a value.
@@ -20,6 +21,7 @@ pub mod event;
 pub mod id;
 pub mod json;
 pub mod signature;
+pub mod text;
 pub mod ticket;
 pub mod time;
 pub mod wire;

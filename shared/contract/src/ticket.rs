@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::event::{Domain, Event, EventName, SessionId};
 use crate::json::lower_hex;
+use crate::text::is_printable;
 
 const MAX_SUBJECT_CHARS: usize = 200;
 const PREFIX: &str = "tkt_";
@@ -49,7 +50,7 @@ impl fmt::Display for TicketId {
 }
 
 /// A ticket's subject: `[{event}] {domain} — {email}`, or without the dash where `data` has no email. Where there is no
-/// domain, the session stands in its place. Control characters are removed. A longer one is cut to 200 characters, of
+/// domain, the session stands in its place. Control and format characters are removed. A longer one is cut to 200 characters, of
 /// which the last is `…`.
 pub fn subject(event: &Event) -> String {
     let about = if event.domain.is_empty() { event.session_id.as_str() } else { event.domain.as_str() };
@@ -72,5 +73,5 @@ pub fn email(event: &Event) -> Option<String> {
 }
 
 fn printable(text: &str) -> Vec<char> {
-    text.chars().filter(|character| !character.is_control()).collect()
+    text.chars().filter(|character| is_printable(*character)).collect()
 }

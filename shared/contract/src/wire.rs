@@ -79,6 +79,9 @@ pub struct EventRecord {
     /// The body as it was received; left out of lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Whether something of the row can't be read, so that it is empty here; left out where all of it can.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub damaged: bool,
 }
 
 /// Where a ticket stands.
@@ -131,6 +134,14 @@ pub struct Ticket {
     pub updated_at: String,
     /// When it was closed, while it is.
     pub closed_at: Option<String>,
+    /// Whether something of the row can't be read, so that it is empty here; left out where all of it can.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub damaged: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One page of a list.

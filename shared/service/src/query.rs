@@ -1,5 +1,6 @@
 //! Query parameters (contract §4): each known by name, each at most once, each fault a 400 that names it.
 
+use contract::text::is_printable;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
@@ -24,7 +25,7 @@ impl Query {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(text.as_bytes()).into_owned() {
             if !known.contains(&name.as_str()) {
-                let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+                let name: String = name.chars().filter(|c| is_printable(*c)).take(64).collect();
                 return Err(invalid(&name, &format!("is not known here; known are {}", known.join(", "))));
             }
             if parameters.iter().any(|(other, _)| *other == name) {

@@ -49,9 +49,21 @@ impl Deadline {
         Self(Instant::now() + time)
     }
 
+    /// A sooner one, that leaves a third of the time for what comes after.
+    pub(crate) fn sooner(self) -> Self {
+        let now = Instant::now();
+        Self(now + self.0.saturating_duration_since(now) * 2 / 3)
+    }
+
     /// Waits a moment before something is tried again; an error when there is no time left for that.
     pub(crate) async fn pause(self) -> Result<(), ()> {
-        let wait = FIRST_BACKOFF.mul_f64(1.0 + fastrand::f64());
+        self.back_off(0).await
+    }
+
+    /// The same, twice as long with each round.
+    pub(crate) async fn back_off(self, round: u32) -> Result<(), ()> {
+        let least = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(round)).min(MAX_BACKOFF);
+        let wait = least.mul_f64(1.0 + fastrand::f64());
         if Instant::now() + wait > self.0 {
             return Err(());
         }

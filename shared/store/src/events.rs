@@ -10,17 +10,17 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use contract::event::Event;
 use contract::id::{EventId, WebhookId};
-use contract::json::JsonObject;
 use contract::ticket::TicketId;
 use contract::time;
 use contract::wire::{EventRecord, Outcome, TicketStatus};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::client::{Deadline, Store, call, call_keeping};
 use crate::error::StoreError;
-use crate::item::{self, Item, read, s, shard, sharded, text, write};
+use crate::item::{self, Item, s, shard, sharded, text, write};
 use crate::tables::KEY;
+use crate::view::record_of;
 
 /// The item that notes the first day of which there are records, so that a list by time knows where it ends.
 const FIRST_DAY: &str = "first_day";
@@ -67,48 +67,46 @@ pub enum Recorded {
 }
 
 /// A row of `webhook_events`. Body and `data` are JSON text: DynamoDB's maps end at 32 levels and 38 digits.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct EventRow {
-    pub(crate) pk: String,
-    pub(crate) event_id: String,
-    pub(crate) webhook_id: String,
-    pub(crate) event: String,
-    pub(crate) session_id: String,
-    pub(crate) domain: String,
+#[derive(Debug, Clone, Serialize)]
+struct EventRow {
+    pk: String,
+    event_id: String,
+    webhook_id: String,
+    event: String,
+    session_id: String,
+    domain: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) timestamp: Option<String>,
-    pub(crate) data: String,
-    pub(crate) data_sha256: String,
-    /// Absent where it was not asked for.
+    timestamp: Option<String>,
+    data: String,
+    data_sha256: String,
+    body: String,
+    outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) body: Option<String>,
-    pub(crate) outcome: Outcome,
+    ticket_id: Option<String>,
+    payload_changed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ticket_id: Option<String>,
-    pub(crate) payload_changed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) expires_at: Option<i64>,
-    pub(crate) session_key: String,
-    pub(crate) domain_key: String,
-    pub(crate) day_key: String,
+    expires_at: Option<i64>,
+    session_key: String,
+    domain_key: String,
+    day_key: String,
     #[serde(flatten)]
-    pub(crate) desk: Option<DeskFields>,
+    desk: Option<DeskFields>,
 }
 
 /// What a row has more when it is a ticket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct DeskFields {
-    pub(crate) status: TicketStatus,
-    pub(crate) status_key: String,
-    pub(crate) subject: String,
+#[derive(Debug, Clone, Serialize)]
+struct DeskFields {
+    status: TicketStatus,
+    status_key: String,
+    subject: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) email: Option<String>,
-    pub(crate) updated_at: String,
+    email: Option<String>,
+    updated_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) closed_at: Option<String>,
+    closed_at: Option<String>,
 }
 
-/// Every attribute of a row but its body, which lists do not show.
+/// What lists show of a row, and what says whether it is damaged: all but its body.
 pub(crate) const FIELDS_OF_LISTS: &[&str] = &[
     KEY,
     "event_id",
@@ -123,9 +121,6 @@ pub(crate) const FIELDS_OF_LISTS: &[&str] = &[
     "ticket_id",
     "payload_changed",
     "expires_at",
-    "session_key",
-    "domain_key",
-    "day_key",
     "status",
     "status_key",
     "subject",
@@ -224,10 +219,10 @@ impl Store {
         Ok(item.as_ref().and_then(|item| text(item, "day")).map(str::to_owned))
     }
 
-    /// One event record with its body, if it is there and has not expired.
+    /// One event record with its body, if it is there and has not expired. What can't be read of it is left empty.
     ///
     /// # Errors
-    /// When storage can't be reached, or the row is damaged.
+    /// When storage can't be reached.
     pub async fn event(
         &self,
         id: EventId,
@@ -241,8 +236,9 @@ impl Store {
         {
             item = self.get(&self.events_table, &key, deadline).await?;
         }
-        let Some(item) = item.filter(|item| !is_expired(item, now)) else { return Ok(None) };
-        read::<EventRow>(item)?.into_record().map(Some)
+        let record = item.filter(|item| !is_expired(item, now)).as_ref().map(record_of);
+        // Every row has a body.
+        Ok(record.map(|record| EventRecord { damaged: record.damaged || record.body.is_none(), ..record }))
     }
 
     /// The key of the record that is a ticket: the index by day has it, for the id says the day.
@@ -279,7 +275,7 @@ fn plain_row(delivery: &Delivery<'_>) -> EventRow {
         timestamp: event.timestamp.clone(),
         data: event.data.as_str().to_owned(),
         data_sha256: event.data.canonical_sha256(),
-        body: Some(delivery.body.to_owned()),
+        body: delivery.body.to_owned(),
         outcome: Outcome::Recorded,
         ticket_id: None,
         payload_changed: false,
@@ -312,30 +308,8 @@ fn ticket_row(plain: &EventRow, ticket: &NewTicket) -> EventRow {
     }
 }
 
-impl EventRow {
-    /// The record as callers see it.
-    pub(crate) fn into_record(self) -> Result<EventRecord, StoreError> {
-        let data = JsonObject::parse(&self.data)
-            .map_err(|fault| StoreError::Damaged { key: self.pk.clone(), fault: format!("data: {fault}") })?;
-        Ok(EventRecord {
-            received_at: received_at(&self.event_id),
-            event_id: self.event_id,
-            webhook_id: self.webhook_id,
-            event: self.event,
-            session_id: self.session_id,
-            domain: self.domain,
-            timestamp: self.timestamp,
-            data,
-            outcome: self.outcome,
-            ticket_id: self.ticket_id,
-            payload_changed: self.payload_changed,
-            body: self.body,
-        })
-    }
-}
-
 /// When a delivery arrived: its id says so.
-pub(crate) fn received_at(event_id: &str) -> String {
+fn received_at(event_id: &str) -> String {
     let ms = EventId::parse(event_id).map_or(0, |id| id.unix_ms());
     time::format_ms(time::from_unix_ms(ms))
 }

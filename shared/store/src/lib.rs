@@ -22,6 +22,7 @@ pub mod pages;
 mod rows;
 pub mod tables;
 pub mod tickets;
+mod view;
 mod walk;
 
 pub use client::{Deadline, Faults, Store, StoreConfig};

@@ -10,13 +10,14 @@
 //! - [`Endpoint`], [`Store::change_endpoint`](crate::Store::change_endpoint): what all processes know of the endpoint
 //! - [`Entry`]: what people are told, in one write with the change that it tells of
 //! - [`Store::messages`](crate::Store::messages), [`Store::activities`](crate::Store::activities): lists
-//! - [`Store::oldest_pending`](crate::Store::oldest_pending), [`Store::in_state`](crate::Store::in_state): what people and
-//!   a bulk replay go through
+//! - [`Store::oldest_pending`](crate::Store::oldest_pending), [`Store::in_state`](crate::Store::in_state),
+//!   [`Store::delivered`](crate::Store::delivered): what people and a bulk replay go through
 //! - [`Store::newer`](crate::Store::newer): what an older program can't read
 
 mod accept;
 mod activity;
 mod change;
+mod delivered;
 mod endpoint;
 mod format;
 mod lease;
@@ -28,6 +29,7 @@ mod view;
 
 pub use accept::{Acceptance, NewMessage};
 pub use activity::{ActivityFilter, Entry};
+pub use delivered::Delivered;
 pub use endpoint::{Changed, Endpoint};
 pub use lease::{Claim, Due, LEASE, Leased, Limits, Take};
 pub use list::{MessageFilter, MessageRef};

@@ -10,6 +10,7 @@ use contract::time;
 use jiff::Timestamp;
 
 use crate::client::Deadline;
+use crate::cursor::{self, Fingerprint};
 use crate::error::StoreError;
 use crate::events::key_of;
 use crate::item::{SHARDS, sharded};
@@ -20,6 +21,8 @@ pub use events::{RecordFilter, TicketFilter};
 
 /// A page examines at most this many items (contract §4).
 const MAX_ITEMS: usize = 1_000;
+/// DynamoDB takes no longer text as a key.
+const MAX_KEY_BYTES: usize = 1_024;
 
 /// How a page is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +45,14 @@ impl<'a> PageRequest<'a> {
 
     /// One more than asked for tells whether there is a next page.
     pub(crate) fn budget(&self) -> Budget {
-        Budget { wanted: self.limit + 1, reads: MAX_ITEMS, deadline: self.deadline }
+        Budget { wanted: self.limit + 1, reads: MAX_ITEMS, deadline: self.deadline.sooner() }
+    }
+
+    /// The text by which the last item of the page before this one is sorted, if there was one.
+    pub(crate) fn after(&self, fingerprint: Fingerprint) -> Result<Option<String>, PageError> {
+        let Some(cursor) = self.cursor else { return Ok(None) };
+        let position = cursor::decode(cursor, fingerprint).and_then(|bytes| String::from_utf8(bytes).ok());
+        position.filter(|text| (1..=MAX_KEY_BYTES).contains(&text.len())).map(Some).ok_or(PageError::Cursor)
     }
 }
 

@@ -61,11 +61,11 @@ pub const WEBHOOK_EVENTS: Table = Table {
     ],
 };
 
-/// Messages on their way to ops. `due_key` is there while a message is pending.
+/// Messages on their way to ops. `due_key` is there while a message is pending, and once it is delivered.
 pub const OUTBOX: Table = Table {
     name: "outbox",
     indexes: &[
-        Index { name: "due_key", range: "due_at", range_is_number: true, projected: &[] },
+        Index { name: "due_key", range: "due_at", range_is_number: true, projected: &[EXPIRES_AT] },
         Index { name: "state_key", range: "accepted_key", range_is_number: false, projected: MESSAGE_FIELDS },
         Index { name: "session_key", range: "accepted_key", range_is_number: false, projected: MESSAGE_FIELDS },
     ],
@@ -256,12 +256,9 @@ fn same_keys(schema: &[KeySchemaElement], hash: &str, range: Option<&str>) -> bo
 }
 
 fn index_of(index: &Index) -> Result<GlobalSecondaryIndex, StoreError> {
-    let projection = if index.projected.is_empty() {
-        Projection::builder().projection_type(ProjectionType::KeysOnly)
-    } else {
-        let fields = index.projected.iter().map(ToString::to_string).collect();
-        Projection::builder().projection_type(ProjectionType::Include).set_non_key_attributes(Some(fields))
-    };
+    let fields = index.projected.iter().map(ToString::to_string).collect();
+    let projection =
+        Projection::builder().projection_type(ProjectionType::Include).set_non_key_attributes(Some(fields));
     GlobalSecondaryIndex::builder()
         .index_name(index.name)
         .key_schema(key(index.name, KeyType::Hash)?)

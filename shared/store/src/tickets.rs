@@ -9,25 +9,26 @@ use jiff::Timestamp;
 
 use crate::client::{Deadline, Store, call_keeping};
 use crate::error::StoreError;
-use crate::events::{EventRow, received_at, status_key};
-use crate::item::{Item, read, s};
+use crate::events::status_key;
+use crate::item::{Item, s};
 use crate::tables::KEY;
+use crate::view::ticket_of;
 
 impl Store {
-    /// One ticket, if it is there.
+    /// One ticket, if it is there. What can't be read of it is left empty.
     ///
     /// # Errors
-    /// When storage can't be reached, or the row is damaged.
+    /// When storage can't be reached.
     pub async fn ticket(&self, id: &TicketId, deadline: Deadline) -> Result<Option<Ticket>, StoreError> {
         let item = self.get(&self.events_table, id.as_str(), deadline).await?;
-        item.map(|item| read::<EventRow>(item)?.into_ticket()).transpose()
+        Ok(item.as_ref().map(ticket_of))
     }
 
     /// Opens or closes a ticket, and answers it as it is then; none when there is no such ticket. To set what is set
     /// already changes nothing.
     ///
     /// # Errors
-    /// When storage can't be reached, or the row is damaged.
+    /// When storage can't be reached.
     pub async fn set_ticket_status(
         &self,
         id: &TicketId,
@@ -62,28 +63,6 @@ impl Store {
             Ok(output) => output.attributes,
             Err(old) => old,
         };
-        item.filter(|item| !item.is_empty()).map(|item| read::<EventRow>(item)?.into_ticket()).transpose()
-    }
-}
-
-impl EventRow {
-    /// The ticket that this row is.
-    pub(crate) fn into_ticket(self) -> Result<Ticket, StoreError> {
-        let Some(desk) = self.desk else {
-            return Err(StoreError::Damaged { key: self.pk, fault: "it lacks a ticket's fields".to_owned() });
-        };
-        Ok(Ticket {
-            ticket_id: self.pk,
-            subject: desk.subject,
-            status: desk.status,
-            event: self.event,
-            session_id: self.session_id,
-            domain: self.domain,
-            email: desk.email,
-            created_at: received_at(&self.event_id),
-            event_id: self.event_id,
-            updated_at: desk.updated_at,
-            closed_at: desk.closed_at,
-        })
+        Ok(item.filter(|item| !item.is_empty()).as_ref().map(ticket_of))
     }
 }

@@ -12,6 +12,10 @@ use crate::tables::KEY;
 /// A query asks for its share of what is wanted at first, and then for twice as many as the one before, up to this.
 const LARGEST_CHUNK: usize = 100;
 
+/// Texts before and after every one that an index is sorted by.
+pub(crate) const BEFORE_ALL: &str = " ";
+pub(crate) const AFTER_ALL: &str = "\u{10ffff}";
+
 /// Which end of a list comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
@@ -37,6 +41,24 @@ pub(crate) struct Bounds {
     pub(crate) high: String,
     /// The end that is not included after all: where the walk before this one stopped.
     pub(crate) but: Option<String>,
+}
+
+impl Bounds {
+    /// Every text.
+    pub(crate) fn all() -> Self {
+        Self { low: BEFORE_ALL.to_owned(), high: AFTER_ALL.to_owned(), but: None }
+    }
+
+    /// What is left after `position`, if there is one; none where that is nothing.
+    pub(crate) fn after(mut self, position: Option<&str>, order: Order) -> Option<Self> {
+        let Some(position) = position else { return Some(self) };
+        match order {
+            Order::Ascending => self.low = self.low.max(position.to_owned()),
+            Order::Descending => self.high = self.high.min(position.to_owned()),
+        }
+        self.but = Some(position.to_owned());
+        (self.low <= self.high).then_some(self)
+    }
 }
 
 /// One partition of an index.
@@ -147,13 +169,26 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The keys of the first `limit` that were found, and where the next page goes on: after those where more were
+    /// [`Walk::group`] for a page: what was examined counts, where there is no time for the rest.
+    pub(crate) async fn group_in_time(
+        &mut self,
+        partitions: &[Partition],
+        bounds: &Bounds,
+        matches: &(dyn Fn(&Item) -> bool + Sync),
+    ) -> Result<End, StoreError> {
+        match self.group(partitions, bounds, matches).await {
+            Err(StoreError::Unavailable(_)) if self.position.is_some() => Ok(End::Budget),
+            end => end,
+        }
+    }
+
+    /// The first `limit` that were found, and where the next page goes on: after those where more were
     /// found, and else at `more_from`.
-    pub(crate) fn cut(mut self, limit: usize, more_from: Option<String>) -> (Vec<String>, Option<String>) {
+    pub(crate) fn cut(mut self, limit: usize, more_from: Option<String>) -> (Vec<Found>, Option<String>) {
         let more = self.found.len() > limit;
         self.found.truncate(limit);
         let more_from = if more { self.found.last().map(|found| found.position.clone()) } else { more_from };
-        (self.found.into_iter().map(|found| found.key).collect(), more_from)
+        (self.found, more_from)
     }
 
     /// Reads on where nothing is in store; false when that would be more than may be read.

@@ -1,5 +1,7 @@
 //! What ops reads from query-events (contract §4), under clocks that the tests set.
 
+mod damaged;
+mod ends;
 mod fields;
 mod filters;
 mod model;

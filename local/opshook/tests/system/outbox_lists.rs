@@ -3,6 +3,7 @@
 
 mod cost;
 mod damaged;
+mod delivered;
 mod format;
 mod model;
 mod oldest;
@@ -84,6 +85,9 @@ fn message(ms: i64, state: &'static str, session: &'static str, expires_in_s: Op
     if ["pending", "delivered"].contains(&state) {
         stored[name] = number(field);
         shown[name] = text(field).into();
+        stored["due_key"] =
+            json!({"S": format!("{}#{}", if state == "delivered" { state } else { "first" }, shard(&id))});
+        stored["due_at"] = number(field);
     }
     if let Some(seconds) = expires_in_s {
         stored["expires_at"] = number(Timestamp::now().as_second() + seconds);

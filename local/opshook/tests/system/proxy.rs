@@ -140,6 +140,14 @@ fn plain(status: u16) -> Vec<u8> {
     format!("HTTP/1.1 {status} Status\r\n{busy}content-length: 0\r\n\r\n").into_bytes()
 }
 
+/// A table that has no capacity for any of the keys that it is asked for.
+fn unprocessed(request: &[u8]) -> Vec<u8> {
+    let request: serde_json::Value = serde_json::from_slice(request).unwrap();
+    let body = serde_json::json!({"Responses": {}, "UnprocessedKeys": request["RequestItems"]}).to_string();
+    let (kind, length) = ("application/x-amz-json-1.0", body.len());
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -157,6 +165,8 @@ pub enum Fault {
     Refuse(Refusal),
     /// It takes effect and is answered so.
     RefuseAfter(Refusal),
+    /// A `BatchGetItem` is answered with none of its rows, and with all of its keys as unprocessed.
+    Unprocessed,
     /// It is answered with this status, in the name of whoever stands behind, and never takes effect.
     Answer(u16),
     /// It takes effect, and the answer comes after this time.
@@ -317,6 +327,11 @@ async fn serve(mut client: Wire, state: Arc<Mutex<State>>) -> Result<()> {
             Fault::Refuse(refusal) => {
                 drop(flight);
                 client.stream.write_all(&refusal.answer()).await?;
+                continue;
+            }
+            Fault::Unprocessed => {
+                drop(flight);
+                client.stream.write_all(&unprocessed(&request.body)).await?;
                 continue;
             }
             Fault::Answer(status) => {

@@ -60,6 +60,11 @@ async fn replay_all(emit: &Server, body: Value) -> Reply {
     post(&emit.url(&format!("{OUTBOX}/replay")), &[JSON], body.to_string()).await
 }
 
+/// The time, as opshook writes it.
+fn now() -> String {
+    contract::time::format_ms(Timestamp::now())
+}
+
 /// All that was delivered until now.
 fn delivered() -> Value {
     json!({"state": "delivered", "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"})

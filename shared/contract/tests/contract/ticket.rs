@@ -1,4 +1,5 @@
 use contract::event::{Domain, EventName, SessionId};
+use contract::text::is_printable;
 use contract::ticket::{TicketId, email, subject};
 use proptest::prelude::*;
 
@@ -104,6 +105,14 @@ fn the_subject_has_at_most_200_characters() {
     assert_eq!(of(&"é".repeat(9_000)).chars().count(), 200);
 }
 
+#[test]
+fn what_turns_text_around_or_hides_in_it_is_not_in_a_subject() {
+    let body = "{\"event\":\"a\",\"session_id\":\"s\u{202e}1\u{2028}\",\"data\":{\"email\":\"\u{2066}a\u{200b}na@x\u{ad}.example\u{feff}\u{e0041}\"}}";
+    assert_eq!(subject(&read(body)), "[a] s1 — ana@x.example");
+    let unseen = "{\"event\":\"a\",\"session_id\":\"s\",\"data\":{\"email\":\"\u{200b}\u{2029}\"}}";
+    assert_eq!(subject(&read(unseen)), "[a] s");
+}
+
 /// Text that an encoding may stumble over.
 fn tricky() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -143,8 +152,8 @@ proptest! {
     fn a_subject_is_one_short_line(session in tricky(), email in any::<String>()) {
         let body = serde_json::json!({"event": "a", "session_id": format!("s{session}"), "data": {"email": email}});
         let subject = subject(&read(&body.to_string()));
-        prop_assert!(subject.chars().count() <= 200 && !subject.chars().any(char::is_control));
-        let start = format!("[a] s{}", session);
+        prop_assert!(subject.chars().count() <= 200 && subject.chars().all(is_printable));
+        let start: String = format!("[a] s{}", session).chars().filter(|c| is_printable(*c)).collect();
         prop_assert!(subject.starts_with(&start));
     }
 }

@@ -53,6 +53,7 @@ fn a_record_keeps_its_data_as_it_came() {
         ticket_id: None,
         payload_changed: false,
         body: None,
+        damaged: false,
     };
     let list = r#"{"event_id":"e","received_at":"2026-11-24T10:15:30.123Z","webhook_id":"w","event":"a.b","session_id":"","domain":"d","timestamp":null,"data":{"z": 1e999, "a":[1.0]},"outcome":"recorded","ticket_id":null,"payload_changed":false}"#;
     is_written(&record, list);
@@ -62,6 +63,8 @@ fn a_record_keeps_its_data_as_it_came() {
     );
     record.body = Some("{}".to_owned());
     is_written(&record, &list.replace("changed\":false}", "changed\":false,\"body\":\"{}\"}"));
+    (record.body, record.damaged) = (None, true);
+    is_written(&record, &list.replace("changed\":false}", "changed\":false,\"damaged\":true}"));
 }
 
 #[test]
@@ -78,6 +81,7 @@ fn a_ticket_and_a_message_have_all_their_fields() {
         created_at: "c".to_owned(),
         updated_at: "u".to_owned(),
         closed_at: None,
+        damaged: false,
     };
     is_written(
         &ticket,

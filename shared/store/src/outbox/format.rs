@@ -2,9 +2,10 @@
 
 use crate::client::{Deadline, Store};
 use crate::error::StoreError;
-use crate::item::number;
+use crate::item::{Item, number};
 use crate::outbox::list::MessageRef;
 use crate::outbox::row::VERSION;
+use crate::rows::Rows;
 use crate::tables::KEY;
 
 impl Store {
@@ -13,9 +14,9 @@ impl Store {
     /// # Errors
     /// When storage can't be reached.
     pub async fn newer(&self, messages: &[MessageRef], deadline: Deadline) -> Result<usize, StoreError> {
-        let keys = messages.iter().map(|message| message.webhook_id.clone()).collect();
-        let is_newer = |item| Ok(number(&item, "version").is_some_and(|version| version > i64::from(VERSION)));
-        let newer = self.rows(&self.outbox_table, &[KEY, "version"], keys, deadline, is_newer).await?;
-        Ok(newer.into_iter().filter(|is_newer| *is_newer).count())
+        let keys: Vec<&str> = messages.iter().map(|message| message.webhook_id.as_str()).collect();
+        let rows = Rows { table: &self.outbox_table, fields: &[KEY, "version"], deadline };
+        let is_newer = |item: &Item| number(item, "version").is_some_and(|version| version > i64::from(VERSION));
+        Ok(self.rows(rows, &keys).await?.iter().filter(|item| is_newer(item)).count())
     }
 }

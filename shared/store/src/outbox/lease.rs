@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::client::{Deadline, Store, call, call_keeping};
 use crate::error::StoreError;
 use crate::item::{Item, SHARDS, n, number, s, sharded, text};
+use crate::outbox::delivered::is_waiting;
 use crate::outbox::row::{FIRST, LEASED, OutboxRow, RETRY, leased_key};
 use crate::tables::KEY;
 
@@ -166,9 +167,7 @@ impl Store {
             .update_item()
             .table_name(&self.outbox_table)
             .key(KEY, s(webhook_id))
-            .update_expression(
-                "SET claim_id = :claim, lease_until = :until, due_at = :until, due_key = :leased",
-            )
+            .update_expression("SET claim_id = :claim, lease_until = :until, due_at = :until, due_key = :leased")
             .condition_expression(format!(
                 "#state = :pending AND (({due}) OR lease_until <= :now OR lease_until > :too_long)"
             ))
@@ -321,7 +320,7 @@ impl Store {
 /// Why a message that the index of what is due names can't be claimed: it is another's or done, which is well, or else
 /// its row contradicts itself, and would be found again for ever.
 fn why_not(old: Item, claim: &Claim) -> Result<(), StoreError> {
-    if !old.contains_key("due_key") {
+    if !is_waiting(&old) {
         return Ok(());
     }
     let row = OutboxRow::of(old)?;

@@ -4,6 +4,7 @@ use contract::event::SessionId;
 use contract::time;
 use contract::wire::{MessageState, MessageSummary, Page};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::client::{Deadline, Store};
 use crate::cursor::{self, Fingerprint};
@@ -12,17 +13,13 @@ use crate::events::is_expired;
 use crate::item::{Item, text};
 use crate::outbox::view::{SUMMARY_FIELDS, is_message, summary_of};
 use crate::pages::{PageError, PageRequest, ceil_ms, partitions_of, shards_of};
+use crate::rows::Rows;
 use crate::tables::KEY;
-use crate::walk::{Bounds, Budget, End, Found, Order, Partition, Source, Walk};
+use crate::walk::{AFTER_ALL, BEFORE_ALL, Bounds, Budget, End, Found, Order, Partition, Source, Walk};
 
 const ACCEPTED_KEY: &str = "accepted_key";
 const STATES: [MessageState; 4] =
     [MessageState::Pending, MessageState::Delivered, MessageState::Parked, MessageState::Dead];
-/// Texts before and after every key.
-const BEFORE_ALL: &str = " ";
-const AFTER_ALL: &str = "\u{10ffff}";
-/// DynamoDB takes no longer text as a key.
-const MAX_KEY_BYTES: usize = 1_024;
 
 /// Which messages a list shows, newest first; what is absent does not matter.
 #[derive(Debug, Clone, Default)]
@@ -108,11 +105,11 @@ impl Store {
         now: Timestamp,
         deadline: Deadline,
     ) -> Result<Vec<MessageRef>, StoreError> {
-        let bounds = match after {
-            Some(after) => all().after(after.to_owned(), Order::Ascending),
-            None => Some(all()),
-        };
-        let (walk, _) = self.oldest(MessageState::Pending, bounds, limit, now, deadline).await?;
+        let bounds = Bounds::all().after(after, Order::Ascending);
+        let (walk, end) = self.oldest(MessageState::Pending, bounds, limit, now, deadline).await?;
+        if end == End::Budget {
+            return Err(StoreError::Unavailable("Query: more than could be read in time".to_owned()));
+        }
         Ok(walk.found.into_iter().map(MessageRef::of).collect())
     }
 
@@ -131,7 +128,7 @@ impl Store {
             let reads = limit.saturating_mul(5);
             let mut walk = Walk::new(self, self.outbox_source(), order, Budget { wanted: limit, reads, deadline });
             let partitions = shards_of("state_key", MessageState::Pending.as_str());
-            walk.group(&partitions, &all(), &|item| is_kept_message(item, now)).await?;
+            walk.group(&partitions, &Bounds::all(), &|item| is_kept_message(item, now)).await?;
             Ok::<_, StoreError>(walk.found.into_iter().map(|found| found.key).collect())
         };
         Ok((end(Order::Ascending).await?, end(Order::Descending).await?))
@@ -173,7 +170,7 @@ impl Store {
         let mut walk = Walk::new(self, self.outbox_source(), Order::Ascending, Budget { wanted, reads, deadline });
         let Some(bounds) = bounds.filter(|_| wanted > 0) else { return Ok((walk, End::Exhausted)) };
         let partitions = shards_of("state_key", state.as_str());
-        let end = walk.group(&partitions, &bounds, &|item| is_kept_message(item, now)).await?;
+        let end = walk.group_in_time(&partitions, &bounds, &|item| is_kept_message(item, now)).await?;
         Ok((walk, end))
     }
 
@@ -182,25 +179,26 @@ impl Store {
     }
 
     /// A page of rows of the outbox that `matches` finds in the index and of which `show` makes something.
-    pub(crate) async fn outbox_page<T>(
+    pub(crate) async fn outbox_page<T: Serialize>(
         &self,
         list: &OutboxList,
         page: PageRequest<'_>,
         matches: &(dyn Fn(&Item) -> bool + Sync),
         show: impl Fn(Item) -> Option<T>,
     ) -> Result<Page<T>, PageError> {
-        let Some(bounds) = list.bounds_after(page.cursor)? else {
-            return Ok(Page { items: Vec::new(), next_cursor: None });
-        };
+        let after = page.after(list.fingerprint)?;
+        let bounds = list.bounds.clone().and_then(|bounds| bounds.after(after.as_deref(), Order::Descending));
+        let Some(bounds) = bounds else { return Ok(Page { items: Vec::new(), next_cursor: None }) };
         let mut walk = Walk::new(self, self.outbox_source(), Order::Descending, page.budget());
-        let more_from = match walk.group(&list.partitions, &bounds, matches).await? {
+        let more_from = match walk.group_in_time(&list.partitions, &bounds, matches).await? {
             End::Budget => walk.position.clone(),
             End::Exhausted | End::Found => None,
         };
-        let (keys, more_from) = walk.cut(page.limit, more_from);
-        let rows = self.rows(&self.outbox_table, list.fields, keys, page.deadline, |item| Ok(show(item))).await?;
+        let (found, more_from) = walk.cut(page.limit, more_from);
+        let rows = Rows { table: &self.outbox_table, fields: list.fields, deadline: page.deadline };
+        let (items, more_from) = self.shown(rows, &found, more_from, show).await?;
         let next_cursor = more_from.map(|position| cursor::encode(position.as_bytes(), list.fingerprint));
-        Ok(Page { items: rows.into_iter().flatten().collect(), next_cursor })
+        Ok(Page { items, next_cursor })
     }
 }
 
@@ -212,32 +210,6 @@ pub(crate) struct OutboxList {
     /// What it reads of each row.
     pub(crate) fields: &'static [&'static str],
     pub(crate) fingerprint: Fingerprint,
-}
-
-impl OutboxList {
-    /// What is left after the page that gave `cursor`.
-    fn bounds_after(&self, cursor: Option<&str>) -> Result<Option<Bounds>, PageError> {
-        let Some(cursor) = cursor else { return Ok(self.bounds.clone()) };
-        let position = cursor::decode(cursor, self.fingerprint).and_then(|bytes| String::from_utf8(bytes).ok());
-        let position = position.filter(|text| (1..=MAX_KEY_BYTES).contains(&text.len())).ok_or(PageError::Cursor)?;
-        Ok(self.bounds.clone().and_then(|bounds| bounds.after(position, Order::Descending)))
-    }
-}
-
-impl Bounds {
-    /// What is left after `position`.
-    fn after(mut self, position: String, order: Order) -> Option<Self> {
-        match order {
-            Order::Ascending => self.low = self.low.max(position.clone()),
-            Order::Descending => self.high = self.high.min(position.clone()),
-        }
-        self.but = Some(position);
-        (self.low <= self.high).then_some(self)
-    }
-}
-
-fn all() -> Bounds {
-    Bounds { low: BEFORE_ALL.to_owned(), high: AFTER_ALL.to_owned(), but: None }
 }
 
 /// From one time on, and before another; none where that is nothing. The keys of a millisecond are all after its text.

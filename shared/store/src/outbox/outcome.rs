@@ -10,7 +10,7 @@ use crate::item::{n, read, s, text};
 use crate::outbox::activity::Entry;
 use crate::outbox::change::Change;
 use crate::outbox::lease::Leased;
-use crate::outbox::row::{OutboxRow, attempts_json, due_key, state_key, with_attempt};
+use crate::outbox::row::{OutboxRow, attempts_json, delivered_key, due_key, state_key, with_attempt};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// Someone else recorded an attempt in between, again and again: then the next sweep looks at it.
@@ -71,14 +71,15 @@ impl Store {
         for _ in 0..MAX_ROUNDS {
             let change = outcome(
                 leased,
-                "delivered_at = :now, expires_at = :expires \
-                 REMOVE claim_id, lease_until, next_attempt_at, due_key, due_at",
+                "delivered_at = :now, expires_at = :expires, due_key = :due, due_at = :now \
+                 REMOVE claim_id, lease_until, next_attempt_at",
                 "replay = :replay AND attempts_total = :before AND #state IN (:pending, :dead)",
                 MessageState::Delivered,
                 (&with_attempt(kept, attempt), total),
             )?
             .with(":now", n(time::unix_ms(now)))
             .with(":expires", n(expires_at))
+            .with(":due", s(delivered_key(&leased.webhook_id)))
             .with(":replay", n(i64::from(leased.replay)))
             .with(":before", n(count(total)))
             .with(":pending", s("pending"))
@@ -124,8 +125,7 @@ impl Store {
                 used_up(waits(make(set, MessageState::Pending)?, step)).with(":at", n(time::unix_ms(at)))
             }
             Then::AsBefore => {
-                let set =
-                    "tried_at = :tried, due_at = next_attempt_at, due_key = :due REMOVE claim_id, lease_until";
+                let set = "tried_at = :tried, due_at = next_attempt_at, due_key = :due REMOVE claim_id, lease_until";
                 waits(make(set, MessageState::Pending)?, leased.step)
             }
             Then::Park => used_up(make(REST, MessageState::Parked)?),

@@ -12,7 +12,7 @@ use crate::events::is_expired;
 use crate::item::{Item, n, number, s, text, write};
 use crate::outbox::activity::Entry;
 use crate::outbox::change::Change;
-use crate::outbox::row::{OutboxRow, VERSION, accepted_key, due_key, session_key, state_key};
+use crate::outbox::row::{DELIVERED, OutboxRow, VERSION, accepted_key, due_key, session_key, state_key};
 
 /// Others changed the message in between, again and again.
 const MAX_ROUNDS: u32 = 4;
@@ -82,8 +82,9 @@ impl Store {
             webhook_id,
             "SET #state = :parked, state_key = :state_key, aside = :id, accepted_key = if_not_exists(accepted_key, :key) \
              REMOVE due_key, due_at, claim_id, lease_until, next_attempt_at",
-            "attribute_exists(due_key)",
+            "attribute_exists(due_key) AND NOT begins_with(due_key, :delivered)",
         )
+        .with(":delivered", s(DELIVERED))
         .with(":parked", s("parked"))
         .with(":state_key", s(state_key(webhook_id, MessageState::Parked)))
         .with(":id", s(change_id))

@@ -21,6 +21,8 @@ pub(crate) const FIRST: &str = "first";
 pub(crate) const RETRY: &str = "retry";
 /// What somebody works on, by when the lease ends.
 pub(crate) const LEASED: &str = "leased";
+/// What ops took, by when it did.
+pub(crate) const DELIVERED: &str = "delivered";
 
 /// A row of the outbox. Times are milliseconds since 1970, but for `expires_at`, which is in seconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,10 +63,11 @@ pub(crate) struct OutboxRow {
     pub(crate) recorded_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<i64>,
-    /// There while the message is pending.
+    /// There while the message is pending, and once it is delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) due_key: Option<String>,
-    /// When someone should look at it: when its lease ends, or else when its next attempt is due.
+    /// When someone should look at it: when its lease ends, or else when its next attempt is due. When it was delivered,
+    /// once it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) due_at: Option<i64>,
     pub(crate) state_key: String,
@@ -138,6 +141,11 @@ pub(crate) fn due_key(webhook_id: &str, step: u32) -> String {
 /// The key, in the same index, of what somebody works on: apart, so that a lease that a wrong clock made is found.
 pub(crate) fn leased_key(webhook_id: &str) -> String {
     sharded(LEASED, shard(webhook_id))
+}
+
+/// The key, in the same index, of what ops took: nobody looks for work there, but a bulk replay goes through it.
+pub(crate) fn delivered_key(webhook_id: &str) -> String {
+    sharded(DELIVERED, shard(webhook_id))
 }
 
 /// The key of the index by state.

@@ -5,14 +5,17 @@ use contract::event::{Domain, EventName, SessionId};
 use contract::time;
 use contract::wire::{EventRecord, Outcome, Page, Ticket, TicketStatus};
 use jiff::Timestamp;
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::client::Store;
 use crate::cursor::{self, Fingerprint};
-use crate::events::{EventRow, FIELDS_OF_LISTS, day_of, is_expired};
-use crate::item::{Item, read, text};
+use crate::events::{FIELDS_OF_LISTS, day_of, is_expired};
+use crate::item::{Item, text};
 use crate::pages::{PageError, PageRequest, ceil_ms, partitions_of, shards_of};
-use crate::walk::{Bounds, End, Order, Partition, Source, Walk};
+use crate::rows::Rows;
+use crate::view::{is_ticket, record_of, ticket_of};
+use crate::walk::{AFTER_ALL, BEFORE_ALL, Bounds, End, Order, Partition, Source, Walk};
 
 /// A page looks at most this many days far.
 const MAX_DAYS: i64 = 31;
@@ -65,9 +68,7 @@ impl Store {
             fingerprint: Fingerprint::of(&format!("records {filter:?}")),
         };
         let matches = |item: &Item| filter.matches(item) && !is_expired(item, page.now);
-        let (rows, next_cursor) = self.page(&list, page, &matches).await?;
-        let items = rows.into_iter().map(EventRow::into_record).collect::<Result<_, _>>()?;
-        Ok(Page { items, next_cursor })
+        self.page(&list, page, &matches, |item| Some(record_of(&item))).await
     }
 
     /// A page of tickets, newest first.
@@ -89,33 +90,41 @@ impl Store {
             bounds: bounds(filter.from, filter.to),
             fingerprint: Fingerprint::of(&format!("tickets {filter:?}")),
         };
+        let is = |status: TicketStatus| filter.status.is_none_or(|wanted| wanted == status);
+        // The row decides in the end: the index can't tell all of a damaged row.
         let matches =
-            |item: &Item| text(item, "status").is_some_and(|has| filter.status.is_none_or(|s| s.as_str() == has));
-        let (rows, next_cursor) = self.page(&list, page, &matches).await?;
-        let items = rows.into_iter().map(EventRow::into_ticket).collect::<Result<_, _>>()?;
-        Ok(Page { items, next_cursor })
+            |item: &Item| is_ticket(item) && text(item, "status").and_then(TicketStatus::parse).is_none_or(is);
+        let show = |item| Some(ticket_of(&item)).filter(|ticket| is(ticket.status));
+        self.page(&list, page, &matches, show).await
     }
 
-    async fn page(
+    async fn page<T: Serialize>(
         &self,
         list: &List,
         page: PageRequest<'_>,
         matches: &(dyn Fn(&Item) -> bool + Sync),
-    ) -> Result<(Vec<EventRow>, Option<String>), PageError> {
-        let Some(bounds) = list.bounds_after(page.cursor)? else { return Ok((Vec::new(), None)) };
+        show: impl Fn(Item) -> Option<T>,
+    ) -> Result<Page<T>, PageError> {
+        let none = Page { items: Vec::new(), next_cursor: None };
+        let after = page.after(list.fingerprint)?;
+        let Some(bounds) = list.bounds else { return Ok(none) };
         let source = Source { table: &self.events_table, range: "event_id" };
         let mut walk = Walk::new(self, source, list.order, page.budget());
         let more_from = match &list.partitions {
-            Some(partitions) => match walk.group(partitions, &bounds.texts(), matches).await? {
-                End::Budget => walk.position.clone(),
-                End::Exhausted | End::Found => None,
-            },
-            None => self.walk_days(&mut walk, list.order, bounds, page, matches).await?,
+            Some(partitions) => {
+                let Some(bounds) = bounds.texts().after(after.as_deref(), list.order) else { return Ok(none) };
+                match walk.group_in_time(partitions, &bounds, matches).await? {
+                    End::Budget => walk.position.clone(),
+                    End::Exhausted | End::Found => None,
+                }
+            }
+            None => self.walk_days(&mut walk, list.order, bounds, after.as_deref(), page, matches).await?,
         };
-        let (keys, more_from) = walk.cut(page.limit, more_from);
-        let rows = self.rows(&self.events_table, FIELDS_OF_LISTS, keys, page.deadline, read::<EventRow>).await?;
-        let position = more_from.map(|id| Uuid::parse_str(&id).unwrap_or_default());
-        Ok((rows, position.map(|id| cursor::encode(id.as_bytes(), list.fingerprint))))
+        let (found, more_from) = walk.cut(page.limit, more_from);
+        let rows = Rows { table: &self.events_table, fields: FIELDS_OF_LISTS, deadline: page.deadline };
+        let (items, more_from) = self.shown(rows, &found, more_from, show).await?;
+        let next_cursor = more_from.map(|position| cursor::encode(position.as_bytes(), list.fingerprint));
+        Ok(Page { items, next_cursor })
     }
 
     /// Walks day by day. Answers where to go on, if the walk stopped before the end of the days.
@@ -124,6 +133,7 @@ impl Store {
         walk: &mut Walk<'_>,
         order: Order,
         bounds: Ids,
+        after: Option<&str>,
         page: PageRequest<'_>,
         matches: &(dyn Fn(&Item) -> bool + Sync),
     ) -> Result<Option<String>, PageError> {
@@ -131,7 +141,8 @@ impl Store {
         let start = time::parse_rfc3339(&format!("{first_day}T00:00:00Z")).map_or(0, time::unix_ms);
         // Another host's clock may be a little ahead.
         let end = time::unix_ms(page.now).saturating_add(MS_PER_DAY);
-        let Some(bounds) = bounds.and(bounds_of_ms(start, end)) else { return Ok(None) };
+        let rest = after.map_or(Some(bounds), |after| bounds.and(ids_after(after, order)));
+        let Some(bounds) = rest.and_then(|rest| rest.and(bounds_of_ms(start, end))) else { return Ok(None) };
         let (first, last) = (day_number(bounds.low), day_number(bounds.high));
         for step in 0..MAX_DAYS {
             let day = if order == Order::Descending { last - step } else { first + step };
@@ -139,7 +150,8 @@ impl Store {
                 return Ok(None);
             }
             let Some(within) = bounds.and(bounds_of_ms(day * MS_PER_DAY, (day + 1) * MS_PER_DAY)) else { continue };
-            match walk.group(&shards_of("day_key", &day_of(day * MS_PER_DAY)), &within.texts(), matches).await? {
+            let Some(texts) = within.texts().after(after, order) else { continue };
+            match walk.group_in_time(&shards_of("day_key", &day_of(day * MS_PER_DAY)), &texts, matches).await? {
                 End::Exhausted => {
                     let end = if order == Order::Descending { within.low } else { within.high };
                     walk.position = Some(text_of(end));
@@ -157,8 +169,9 @@ impl RecordFilter {
     fn matches(&self, item: &Item) -> bool {
         let same = |name: &str, wanted: Option<&str>| wanted.is_none_or(|wanted| text(item, name) == Some(wanted));
         let changed = item.get("payload_changed").and_then(|value| value.as_bool().ok()).copied();
-        same("session_id", self.session_id.as_ref().map(SessionId::as_str))
-            && same("domain", self.domain.as_ref().map(Domain::as_str))
+        // Of a session, or of a domain alone, the partition has no other; and a damaged row has no more than that.
+        let domain = self.domain.as_ref().filter(|_| self.session_id.is_some());
+        same("domain", domain.map(Domain::as_str))
             && same("event", self.event.as_ref().map(EventName::as_str))
             && same("outcome", self.outcome.map(Outcome::as_str))
             && self.payload_changed.is_none_or(|wanted| changed == Some(wanted))
@@ -173,20 +186,6 @@ struct List {
     /// None when the times allow nothing.
     bounds: Option<Ids>,
     fingerprint: Fingerprint,
-}
-
-impl List {
-    /// What is left after the page that gave `cursor`.
-    fn bounds_after(&self, cursor: Option<&str>) -> Result<Option<Ids>, PageError> {
-        let Some(cursor) = cursor else { return Ok(self.bounds) };
-        let position = cursor::decode(cursor, self.fingerprint).and_then(|bytes| bytes.try_into().ok());
-        let position = u128::from_be_bytes(position.ok_or(PageError::Cursor)?);
-        let rest = match self.order {
-            Order::Ascending => position.checked_add(1).map(|low| Ids { low, high: u128::MAX }),
-            Order::Descending => position.checked_sub(1).map(|high| Ids { low: 0, high }),
-        };
-        Ok(self.bounds.zip(rest).and_then(|(bounds, rest)| bounds.and(rest)))
-    }
 }
 
 fn bounds(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Ids> {
@@ -210,9 +209,35 @@ impl Ids {
         Self { low: self.low.max(other.low), high: self.high.min(other.high) }.checked()
     }
 
+    /// Without an end, that of the texts: a damaged row may stand under any.
     fn texts(self) -> Bounds {
-        Bounds { low: text_of(self.low), high: text_of(self.high), but: None }
+        let low = if self.low == 0 { BEFORE_ALL.to_owned() } else { text_of(self.low) };
+        let high = if self.high == u128::MAX { AFTER_ALL.to_owned() } else { text_of(self.high) };
+        Bounds { low, high, but: None }
     }
+}
+
+/// The ids among which all are that come after a text in that order. A damaged row's text is no id, and others like it may
+/// stand between it and the next id.
+fn ids_after(text: &str, order: Order) -> Ids {
+    let below = floor(text);
+    let is_id = text_of(below) == text;
+    match order {
+        Order::Ascending => Ids { low: if is_id { below.saturating_add(1) } else { below }, high: u128::MAX },
+        Order::Descending => {
+            Ids { low: 0, high: if is_id { below.saturating_sub(1) } else { below.saturating_add(1) } }
+        }
+    }
+}
+
+/// The last id whose text does not come after this one.
+fn floor(text: &str) -> u128 {
+    let (mut low, mut high) = (0, u128::MAX);
+    while low < high {
+        let middle = high - (high - low) / 2;
+        if text_of(middle).as_str() <= text { low = middle } else { high = middle - 1 }
+    }
+    low
 }
 
 /// An id's text, which sorts as its number does.

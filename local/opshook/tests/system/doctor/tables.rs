@@ -122,7 +122,7 @@ async fn make_outbox(endpoint: &str, without: Option<&str>, also: Option<&str>) 
     };
     let fields = ["state", "session_id", "expires_at"];
     let mut indexes = vec![
-        index("due_key", "due_at", &[]),
+        index("due_key", "due_at", &["expires_at"]),
         index("state_key", "accepted_key", &fields),
         index("session_key", "accepted_key", &fields),
     ];

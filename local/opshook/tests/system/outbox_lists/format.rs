@@ -51,6 +51,9 @@ async fn check_row(engine: &Dynamo, id: &str, state: &'static str, accepted_at: 
     assert_eq!(key("state_key"), format!("{state}#{}", shard(id)));
     assert_eq!(key("session_key"), format!("={state}"));
     assert_eq!(key("accepted_key"), format!("{accepted_at}#{id}"));
+    if state == "delivered" {
+        assert_eq!((key("due_key"), &row["due_at"]), (format!("{state}#{}", shard(id)), &row["delivered_at"]));
+    }
     let types = |row: &Value| -> BTreeSet<(String, String)> {
         let attributes = row.as_object().unwrap().iter();
         attributes

@@ -99,9 +99,9 @@ impl Operator {
                     quiet_since = own.world.now();
                 }
             }
-            let mut accepted: Vec<i64> = own.world.judge().rows().filter_map(|(_, row)| row.accepted_at).collect();
-            accepted.sort_unstable();
-            for few in accepted.chunks(FEW) {
+            let mut delivered: Vec<i64> = own.world.judge().rows().filter_map(|(_, row)| row.delivered_at).collect();
+            delivered.sort_unstable();
+            for few in delivered.chunks(FEW) {
                 let at = |ms: i64| time::format_ms(time::from_unix_ms(ms));
                 let (from, to) = (at(few[0]), at(few[few.len() - 1] + 1));
                 own.replay(json!({"state": "delivered", "from": from, "to": to})).await;

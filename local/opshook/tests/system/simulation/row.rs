@@ -62,9 +62,14 @@ impl Row {
     /// What is wrong with it by itself.
     pub fn fault(&self) -> Option<&'static str> {
         let pending = self.is("pending");
+        let took = self.due_key.as_deref().is_some_and(|key| key.starts_with("delivered#"));
         match () {
-            () if pending && (self.due_key.is_none() || self.due_at.is_none()) => Some("pending, and never due"),
-            () if !pending && self.due_key.is_some() => Some("at rest, and due"),
+            () if pending && (took || self.due_key.is_none() || self.due_at.is_none()) => {
+                Some("pending, and never due")
+            }
+            () if !pending && !took && self.due_key.is_some() => Some("at rest, and due"),
+            () if took != self.is("delivered") => Some("what is delivered, and only that, is found as that"),
+            () if took && self.due_at != self.delivered_at => Some("found by another time than that of its delivery"),
             () if !pending && self.claim_id.is_some() => Some("at rest, and leased"),
             () if self.is("delivered") != self.expires_at.is_some() => Some("only what is delivered expires"),
             () if self.is("delivered") && self.delivered_at.is_none() => Some("delivered, and it is not said when"),
