@@ -77,7 +77,8 @@ impl Store {
         let most_reads = limit.saturating_mul(2).saturating_add(CHUNK);
         let (mut found, mut reads, mut last, mut start) = (Vec::new(), 0, low, None);
         loop {
-            let query = self.query_delivered(shard, (low, high), (limit + 1).clamp(LEAST, CHUNK), start, deadline).await;
+            let query =
+                self.query_delivered(shard, (low, high), (limit + 1).clamp(LEAST, CHUNK), start, deadline).await;
             let (items, next) = match query {
                 // What was read counts, where there is no time for the rest.
                 Err(StoreError::Unavailable(_)) if reads > 0 => break,
