@@ -170,12 +170,7 @@ impl Courier {
     }
 
     /// A 2xx is a fact: it is recorded however long storage is away, for as long as this process has.
-    async fn record_delivery(
-        &self,
-        leased: &Leased,
-        attempt: &Attempt,
-        until: Until,
-    ) -> Result<Recording, StoreError> {
+    async fn record_delivery(&self, leased: &Leased, attempt: &Attempt, until: Until) -> Result<Recording, StoreError> {
         let (now, days): (Timestamp, u32) = (self.clock.now(), self.delivery.retention_days);
         loop {
             let deadline = time_to_record(leased, until);

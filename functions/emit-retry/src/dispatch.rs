@@ -453,7 +453,8 @@ impl Dispatcher {
             let lacks = |kind: Kind, is_empty: bool| hands.has_place(kind) && is_empty;
             let first = lacks(Kind::First, ready.first.is_empty());
             let retries = lacks(Kind::Retry, ready.retries.is_empty());
-            let is_recent = ready.read.is_some_and(|read| read.elapsed() < SHORTEST_PAUSE) && is_choice == ready.is_choice;
+            let is_recent =
+                ready.read.is_some_and(|read| read.elapsed() < SHORTEST_PAUSE) && is_choice == ready.is_choice;
             ready.is_choice = is_choice;
             if is_recent || !(first || retries) {
                 return Ok(());
@@ -560,7 +561,7 @@ impl Dispatcher {
         let random = self.courier.random();
         let window = &mut self.hands().window;
         match sent.verdict {
-            Verdict::Lives => window.passed(),
+            Verdict::Lives => window.passed(kind == Kind::First),
             Verdict::TooMuch => {
                 return window.too_much(webhook_id, kind == Kind::First, began, random, Instant::now());
             }

@@ -231,3 +231,150 @@ fn with_reason(seen: &Endpoint, failed: &Failed<'_>) -> Endpoint {
 fn asked(retry_after: Option<Duration>) -> Duration {
     retry_after.unwrap_or_default().min(MAX_RETRY_AFTER)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at(ms: u64) -> Timestamp {
+        after("2026-11-24T10:00:00Z".parse().unwrap(), Duration::from_millis(ms))
+    }
+
+    fn failure(webhook_id: &str, began: u64) -> Failed<'_> {
+        let why = "status 500";
+        let (is_refusal, tried_at, clock_ahead_s, retry_after) = (false, None, None, None);
+        Failed { webhook_id, is_refusal, began: at(began), tried_at, why, clock_ahead_s, retry_after }
+    }
+
+    fn refusal(webhook_id: &str, began: u64) -> Failed<'_> {
+        Failed { is_refusal: true, why: "status 401", ..failure(webhook_id, began) }
+    }
+
+    /// Each fails, at the millisecond that its place says times a hundred.
+    fn after_failures(failures: &[Failed<'_>]) -> Endpoint {
+        let fail = |seen: Endpoint, (place, failed_one): (u64, &Failed<'_>)| {
+            failed(&seen, failed_one, at(place * 100)).map_or(seen, |(next, _)| next)
+        };
+        (0..).zip(failures).fold(Endpoint::new("endpoint"), fail)
+    }
+
+    fn five() -> Endpoint {
+        after_failures(&["a", "b", "c", "d", "e"].map(|id| failure(id, 0)))
+    }
+
+    fn down() -> Endpoint {
+        concluded(&five(), at(1_500)).unwrap().0
+    }
+
+    #[test]
+    fn five_different_messages_mean_down_when_nothing_got_through_for_long_enough() {
+        let seen = five();
+        assert!(is_in_doubt(&seen) && !seen.is_down);
+        assert_eq!(concluded(&seen, at(1_499)), None);
+        let (next, news) = concluded(&seen, at(1_500)).unwrap();
+        assert_eq!((next.is_down, news, until_probe(&next, at(1_500)).as_secs()), (true, Some(News::Down), 1));
+        let four = after_failures(&["a", "b", "c", "d", "a", "b"].map(|id| failure(id, 0)));
+        assert!(!is_in_doubt(&four) && concluded(&four, at(60_000)).is_none(), "the same ones prove nothing");
+    }
+
+    #[test]
+    fn two_different_ones_are_enough_where_all_were_refused() {
+        let seen = after_failures(&[refusal("a", 0), refusal("b", 0)]);
+        assert_eq!(concluded(&seen, at(2_000)).unwrap().1, Some(News::Refuses));
+        let mixed = after_failures(&[refusal("a", 0), failure("b", 0)]);
+        assert!(!is_in_doubt(&mixed));
+        let one = after_failures(&[refusal("a", 0), refusal("a", 0)]);
+        assert!(!is_in_doubt(&one));
+    }
+
+    #[test]
+    fn whoever_gets_through_ends_the_doubt_and_the_outage() {
+        let (next, news) = passed(&five(), 7, at(600)).unwrap();
+        assert_eq!((next.failed.len(), next.width, next.is_down, news), (0, 7, false, None));
+        let (next, news) = passed(&down(), 7, at(9_000)).unwrap();
+        assert_eq!((next.is_down, news), (false, Some(News::Up(at(1_500)))));
+        assert_eq!(passed(&next, 7, at(9_900)), None, "it is noted once a second");
+        assert!(passed(&next, 7, at(10_000)).is_some());
+    }
+
+    #[test]
+    fn what_failed_before_another_got_through_says_nothing_about_the_endpoint() {
+        let seen = passed(&Endpoint::new("endpoint"), 4, at(1_000)).unwrap().0;
+        assert_eq!(failed(&seen, &failure("began before it", 900), at(2_000)), None);
+        let outlived = Failed { tried_at: Some(at(500)), ..failure("poison", 2_000) };
+        assert_eq!(failed(&seen, &outlived, at(2_000)), None);
+        let not = Failed { tried_at: Some(at(1_500)), ..failure("other", 2_000) };
+        assert_eq!(failed(&seen, &not, at(2_000)).unwrap().0.failed, ["other"]);
+        let wrong_clock = Endpoint { last_success: at(3_600_000), ..Endpoint::new("endpoint") };
+        assert!(failed(&wrong_clock, &failure("a", 2_000), at(2_000)).is_some());
+    }
+
+    #[test]
+    fn probes_come_after_1_2_4_up_to_30_seconds_and_honour_retry_after_up_to_a_minute() {
+        let mut seen = down();
+        let now = at(1_500);
+        let mut waits = vec![until_probe(&seen, now).as_secs()];
+        for _ in 0..6 {
+            seen = probe_failed(&seen, &failure("a", 0), now);
+            waits.push(until_probe(&seen, now).as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        let asked = |seconds| {
+            let retry_after = Some(Duration::from_secs(seconds));
+            let failed = Failed { retry_after, ..failure("a", 0) };
+            until_probe(&probe_failed(&seen, &failed, now), now).as_secs()
+        };
+        assert_eq!((asked(1), asked(45), asked(86_400)), (30, 45, 60));
+        assert!(until_probe(&seen, at(0)) <= MAX_RETRY_AFTER + CLOCKS_DIFFER);
+    }
+
+    #[test]
+    fn one_probes_at_a_time_and_one_that_never_reports_is_overtaken() {
+        let seen = down();
+        assert_eq!(probing(&seen, "a", at(2_400)), None, "not yet");
+        let (taken, _) = probing(&seen, "a", at(2_500)).unwrap();
+        assert_eq!(probing(&taken, "b", at(12_400)), None);
+        assert!(probing(&taken, "b", at(12_500)).is_some());
+        assert_eq!(probing(&five(), "a", at(2_500)), None, "it is not down");
+    }
+
+    #[test]
+    fn each_probe_is_another_message_the_oldest_the_newest_and_any_in_turn() {
+        let ids = |from: u32, to: u32| (from..to).map(|number| number.to_string()).collect::<Vec<_>>();
+        let (oldest, mut newest, any) = (ids(0, 9), ids(0, 9), ids(3, 6));
+        newest.reverse();
+        let mut seen = Endpoint { next_probe_at: at(0), ..down() };
+        let mut probed = Vec::new();
+        for number in 0..9 {
+            seen.failed_probes = number;
+            let id = prober(&seen, &oldest, &newest, &any, 0.5).unwrap().clone();
+            seen = Endpoint { next_probe_at: at(0), ..probing(&seen, &id, at(60_000)).unwrap().0 };
+            probed.push(id);
+        }
+        assert_eq!(probed[..6], ["0", "8", "4", "1", "7", "5"]);
+        let mut all = probed.clone();
+        all.sort_unstable();
+        assert_eq!(all, oldest, "each once");
+        assert!(prober(&seen, &oldest, &newest, &any, 0.5).is_some(), "then they begin again");
+        assert_eq!(prober(&seen, &[], &[], &[], 0.5), None);
+    }
+
+    #[test]
+    fn a_refusal_in_an_outage_is_told_once_two_messages_were_refused() {
+        let mut seen = down();
+        let mut news = Vec::new();
+        for id in ["a", "a", "b", "c"] {
+            seen = probe_failed(&seen, &refusal(id, 0), at(2_000));
+            news.push(refusal_news(&mut seen));
+        }
+        assert_eq!(news, [None, None, Some(News::Refuses), None]);
+    }
+
+    #[test]
+    fn another_endpoint_takes_the_row_over_and_closes_what_was_open() {
+        let (next, news) = replaced(&down(), "another", at(9_000)).unwrap();
+        assert_eq!((next.is_down, next.key.as_str(), news), (false, "another", Some(News::Replaced(at(1_500)))));
+        assert_eq!(replaced(&next, "another", at(9_000)), None);
+    }
+}

@@ -119,9 +119,12 @@ impl Window {
     }
 
     /// A message got through, or was told what is wrong with it.
-    pub fn passed(&mut self) {
+    pub fn passed(&mut self, is_first: bool) {
         self.narrowed_by.clear();
-        self.pauses = [Pause::NONE; 2];
+        self.pauses[0] = Pause::NONE;
+        if !is_first {
+            self.pauses[1] = Pause::NONE;
+        }
         self.passed = self.passed.saturating_add(1);
         if self.passed >= self.width {
             self.grow();
@@ -146,14 +149,7 @@ impl Window {
 
     /// The endpoint said that it was too much. True where that may mean that it is down: at the narrowest. `random` is from
     /// 0 up to 1.
-    pub fn too_much(
-        &mut self,
-        webhook_id: &str,
-        is_first: bool,
-        began: Began,
-        random: f64,
-        now: Instant,
-    ) -> bool {
+    pub fn too_much(&mut self, webhook_id: &str, is_first: bool, began: Began, random: f64, now: Instant) -> bool {
         let was_narrowest = self.width == 1;
         // Once a round, and once a message until another gets through.
         if began.0 <= self.narrowed_at || self.narrowed_by.iter().any(|id| id == webhook_id) {
@@ -181,5 +177,149 @@ impl Window {
     /// Holds everything back for so long.
     pub fn hold(&mut self, pause: Duration, now: Instant) {
         self.pauses[0].until = self.pauses[0].until.max(Some(now + pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// A round at the window's width: all pass.
+    fn round(window: &mut Window) {
+        (0..window.width()).for_each(|_| window.passed(true));
+    }
+
+    /// A round in which one more than `places` is too much for the rest.
+    fn round_at(window: &mut Window, places: u32, number: &mut u32) {
+        let began: Vec<Began> = (0..window.width()).map(|_| window.begin()).collect();
+        for (place, began) in began.into_iter().enumerate() {
+            *number += 1;
+            if place < places as usize {
+                window.passed(true);
+            } else {
+                window.too_much(&format!("msg_{number}"), true, began, 0.5, now());
+            }
+        }
+    }
+
+    #[test]
+    fn it_begins_at_4_and_doubles_with_each_full_round_up_to_32() {
+        let mut window = Window::default();
+        let mut widths = vec![window.width()];
+        for _ in 0..5 {
+            round(&mut window);
+            widths.push(window.width());
+        }
+        assert_eq!(widths, [4, 8, 16, 32, 32, 32]);
+    }
+
+    #[test]
+    fn too_much_halves_it_once_a_round() {
+        let mut window = Window::of(32);
+        let began: Vec<Began> = (0..32).map(|_| window.begin()).collect();
+        for (place, began) in began.into_iter().enumerate() {
+            assert!(!window.too_much(&place.to_string(), true, began, 0.5, now()));
+        }
+        assert_eq!(window.width(), 16);
+        let began = window.begin();
+        window.too_much("next", true, began, 0.5, now());
+        assert_eq!(window.width(), 8);
+    }
+
+    #[test]
+    fn one_message_narrows_it_once_until_another_gets_through() {
+        let mut window = Window::of(16);
+        for wanted in [8, 8, 8] {
+            let began = window.begin();
+            window.too_much("poison", true, began, 0.5, now());
+            assert_eq!(window.width(), wanted);
+        }
+        window.passed(true);
+        let began = window.begin();
+        window.too_much("poison", true, began, 0.5, now());
+        assert_eq!(window.width(), 4);
+    }
+
+    #[test]
+    fn it_settles_at_what_the_endpoint_takes_and_seldom_asks_for_more() {
+        for places in [1, 2, 5, 20, 31] {
+            let (mut window, mut number, mut refused) = (Window::default(), 0, 0);
+            for _ in 0..100 {
+                round_at(&mut window, places, &mut number);
+            }
+            let began_at = number;
+            for _ in 0..400 {
+                refused += u32::from(window.width() > places);
+                round_at(&mut window, places, &mut number);
+            }
+            let sent = number - began_at;
+            assert!(window.width() <= places + 1 && refused * 25 < sent, "{places}: {refused} of {sent}");
+            assert!(sent >= 400 * places * 3 / 4, "{places}: {sent} sent in 400 rounds");
+        }
+    }
+
+    #[test]
+    fn it_widens_again_when_the_endpoint_takes_more() {
+        let (mut window, mut number) = (Window::default(), 0);
+        (0..50).for_each(|_| round_at(&mut window, 5, &mut number));
+        assert!(window.width() <= 6);
+        (0..60).for_each(|_| round(&mut window));
+        assert_eq!(window.width(), 32);
+    }
+
+    #[test]
+    fn an_outage_teaches_no_width() {
+        let mut window = Window::default();
+        (0..4).for_each(|_| round(&mut window));
+        for number in 0..20 {
+            let began = window.begin();
+            window.too_much(&number.to_string(), true, began, 0.5, now());
+        }
+        assert_eq!(window.width(), 1);
+        window.restart();
+        let mut widths = Vec::new();
+        for _ in 0..4 {
+            widths.push(window.width());
+            round(&mut window);
+        }
+        assert_eq!(widths, [4, 8, 16, 32]);
+    }
+
+    #[test]
+    fn only_at_the_narrowest_too_much_may_mean_down_and_a_pause_follows_that_doubles() {
+        let (mut window, at) = (Window::of(2), now());
+        let mut may_be_down = Vec::new();
+        let mut pauses = Vec::new();
+        for number in 0..8 {
+            let began = window.begin();
+            may_be_down.push(window.too_much(&number.to_string(), true, began, 1.0, at));
+            pauses.push(window.pause(true, at).as_millis());
+        }
+        assert_eq!(may_be_down, [false, true, true, true, true, true, true, true]);
+        assert_eq!(pauses, [0, 100, 200, 400, 800, 1_600, 3_200, 3_200]);
+        window.passed(true);
+        assert!(window.pause(true, at).is_zero());
+    }
+
+    #[test]
+    fn a_retry_that_is_too_much_at_the_narrowest_holds_up_no_first_attempt() {
+        let (mut window, at) = (Window::of(1), now());
+        let began = window.begin();
+        assert!(window.too_much("retry", false, began, 1.0, at));
+        assert!(window.pause(true, at).is_zero() && !window.pause(false, at).is_zero());
+        window.passed(true);
+        assert!(!window.pause(false, at).is_zero(), "another's first attempt says nothing of retries");
+        window.passed(false);
+        assert!(window.pause(false, at).is_zero());
+    }
+
+    #[test]
+    fn retries_hold_at_most_half_and_at_the_narrowest_a_place_of_their_own() {
+        let places: Vec<_> = [1, 2, 3, 32].into_iter().map(|width| Window::of(width).places()).collect();
+        assert_eq!(places, [(1, 1, 2), (2, 1, 2), (3, 1, 3), (32, 16, 32)]);
     }
 }

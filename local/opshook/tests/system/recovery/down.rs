@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{activity, codes, count, switched};
 use crate::delivery::{accept, after_attempts, emit, message, once_it_is};
@@ -41,9 +41,14 @@ async fn while_ops_is_down_one_message_at_a_time_probes_and_then_all_go_oldest_f
     let arrived: Vec<usize> =
         ops.seen()[before..].iter().map(|seen| ids.iter().position(|id| id == seen.id()).unwrap()).collect();
     assert_eq!(arrived.len(), ids.len(), "each was sent once more");
-    for (place, number) in arrived[1..].iter().enumerate() {
-        // The first one is the probe, which is one of the oldest.
-        assert!(place.abs_diff(*number) <= IN_FLIGHT + 1, "message {number} came as number {place}");
+    // Those that were tried before are retries, and go beside them.
+    let untried: Vec<usize> = arrived.into_iter().filter(|number| ops.of(&ids[*number]).len() == 1).collect();
+    assert!(untried.len() > 100, "{} waited", untried.len());
+    let mut sorted = untried.clone();
+    sorted.sort_unstable();
+    for (place, number) in untried.iter().enumerate() {
+        let wanted = sorted.iter().position(|other| other == number).unwrap();
+        assert!(place.abs_diff(wanted) <= IN_FLIGHT + 1, "message {number} came as number {place} of those");
     }
     assert!(ops.most_at_once() <= IN_FLIGHT);
     assert_eq!(codes(&emit).await, ["endpoint_up", "endpoint_down"]);
@@ -165,13 +170,12 @@ async fn an_attempt_that_stalls_since_before_holds_up_no_drain() {
     // While this one stalls, the endpoint goes down by the others and is back.
     let stalls = accept(&emit, "stalls").await;
     eventually(5, "it stalls", async || (ops.of(&stalls).len() == 1).then_some(())).await;
-    let stalls_since = Instant::now();
     down.store(true, Ordering::Relaxed);
     let mut more = Vec::new();
     for number in 10..30 {
         more.push(accept(&emit, &format!("onb-{number}")).await);
     }
-    eventually(3, "down again", async || {
+    eventually(5, "down again", async || {
         (codes(&emit).await.iter().filter(|code| *code == "endpoint_down").count() == 2).then_some(())
     })
     .await;
@@ -179,7 +183,7 @@ async fn an_attempt_that_stalls_since_before_holds_up_no_drain() {
     for id in &more {
         once_it_is(&emit, id, "delivered").await;
     }
-    assert!(stalls_since.elapsed() < Duration::from_millis(4_900), "they waited: {:?}", stalls_since.elapsed());
+    assert_eq!(ops.of(&stalls).len(), 1, "they did not wait for it");
     once_it_is(&emit, &stalls, "delivered").await;
     emit.stop().await;
 }
