@@ -31,8 +31,8 @@ use crate::window::{Began, Window};
 const MOST_IN_HAND: usize = 64;
 /// How many ids of each kind are read ahead.
 const AHEAD: usize = 64;
-/// How many ids at the two ends of a shard are read where the next message is chosen among many.
-const CHOICE: Limits = Limits { first: 100, newest: 25, retries: AHEAD, far: false };
+/// How many ids at the old and at the new end of a shard are read where the next message is chosen among many.
+const CHOICE: (usize, usize) = (100, 25);
 /// What comes together is looked at together.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// The far end of the index is read this often.
@@ -450,28 +450,33 @@ impl Dispatcher {
                 ready.first.clear();
             }
             let hands = self.hands();
-            let lacks = |kind: Kind, is_empty: bool| hands.has_place(kind) && is_empty;
-            let first = lacks(Kind::First, ready.first.is_empty());
-            let retries = lacks(Kind::Retry, ready.retries.is_empty());
+            let (first, retries) = (ready.first.is_empty(), ready.retries.is_empty());
+            let is_needed = first && hands.has_place(Kind::First) || retries && hands.has_place(Kind::Retry);
             let is_recent =
                 ready.read.is_some_and(|read| read.elapsed() < SHORTEST_PAUSE) && is_choice == ready.is_choice;
             ready.is_choice = is_choice;
-            if is_recent || !(first || retries) {
+            if is_recent || !is_needed {
                 return Ok(());
             }
             let far = ready.read_far.is_none_or(|read| read.elapsed() >= FAR_EACH);
-            if is_choice { Limits { far, ..CHOICE } } else { Limits { first: AHEAD, newest: 0, retries: AHEAD, far } }
+            // What is known to wait is not asked for again.
+            let ask = |is_empty: bool, limit: usize| if is_empty { limit } else { 0 };
+            let (oldest, newest) = if is_choice { CHOICE } else { (AHEAD, 0) };
+            Limits { first: ask(first, oldest), newest: ask(first, newest), retries: ask(retries, AHEAD), far }
         };
         let due = self.courier.store.due(now, limits, Deadline::for_write()).await?;
-        let early = if due.retries.is_empty() { self.early().await? } else { Vec::new() };
+        let is_early = limits.retries > 0 && due.retries.is_empty();
+        let early = if is_early { self.early().await? } else { Vec::new() };
         let mut ready = locked(&self.ready);
         ready.read = Some(Instant::now());
         if limits.far {
             // Where a wrong clock put something there, there may be more.
             ready.read_far = ready.read.filter(|_| due.far == 0);
         }
-        ready.is_cut = due.first.len() >= limits.first || due.retries.len() >= limits.retries;
-        ready.next_at = due.next_at;
+        let is_full = |found: usize, limit: usize| limit > 0 && found >= limit;
+        ready.is_cut = is_full(due.first.len(), limits.first) || is_full(due.retries.len(), limits.retries);
+        let known = ready.next_at.filter(|_| limits.first == 0 || limits.retries == 0);
+        ready.next_at = known.into_iter().chain(due.next_at).min();
         let free = self.hands().window.width() as usize;
         let first = if is_choice {
             ready.is_cut |= due.first.len() > free;
@@ -479,8 +484,8 @@ impl Dispatcher {
         } else {
             due.first
         };
-        ready.first = first.into_iter().map(|id| (id, Take::Due)).collect();
-        ready.retries = due.retries.into_iter().map(|id| (id, Take::Due)).chain(early).collect();
+        ready.first.extend(first.into_iter().map(|id| (id, Take::Due)));
+        ready.retries.extend(due.retries.into_iter().map(|id| (id, Take::Due)).chain(early));
         Ok(())
     }
 
@@ -536,7 +541,7 @@ impl Dispatcher {
             return Ok(wait);
         }
         let ends = store.pending_ends(endpoint::MOST_PROBED + 1, now, Deadline::for_write());
-        let any = store.due(now, Limits { newest: 0, retries: 0, ..CHOICE }, Deadline::for_write());
+        let any = store.due(now, Limits { first: CHOICE.0, ..Limits::default() }, Deadline::for_write());
         let ((oldest, newest), any) = futures_util::future::try_join(ends, any).await?;
         let Some(webhook_id) = endpoint::prober(seen, &oldest, &newest, &any.first, self.courier.random()) else {
             return Ok(self.longest_pause);

@@ -186,7 +186,11 @@ pub fn prober<'a>(
         _ => one_of(any.iter().filter(is_new).collect()),
     };
     let ends = || oldest.iter().chain(newest);
-    in_turn.or_else(|| one_of(ends().filter(is_new).collect())).or_else(|| one_of(ends().collect()))
+    let is_not_last = |id: &&'a String| seen.probed.last() != Some(*id);
+    in_turn
+        .or_else(|| one_of(ends().filter(is_new).collect()))
+        .or_else(|| one_of(ends().filter(is_not_last).collect()))
+        .or_else(|| oldest.first())
 }
 
 /// A message probes; none when it is not the time for that.
@@ -356,7 +360,11 @@ mod tests {
         let mut all = probed.clone();
         all.sort_unstable();
         assert_eq!(all, oldest, "each once");
-        assert!(prober(&seen, &oldest, &newest, &any, 0.5).is_some(), "then they begin again");
+        for random in [0.0, 0.3, 0.6, 0.99] {
+            let again = prober(&seen, &oldest, &newest, &any, random);
+            assert!(again.is_some() && again != seen.probed.last(), "then they begin again, and none twice in a row");
+        }
+        assert_eq!(prober(&seen, &seen.probed[8..], &[], &[], 0.5), seen.probed.last(), "but where it is alone");
         assert_eq!(prober(&seen, &[], &[], &[], 0.5), None);
     }
 

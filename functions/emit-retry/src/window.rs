@@ -11,9 +11,10 @@ const FIRST: u32 = 4;
 /// that it proves too wide.
 const PATIENCE: u32 = 32;
 const MOST_PATIENCE: u32 = 128;
-/// At the narrowest, a pause follows what is too much: this at first, doubled each time, with jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(3_200);
+/// At the narrowest, a pause follows what is too much: this at first, doubled each time up to [`MOST_PAUSES`] times this, with
+/// jitter. A retry that is too much again costs a longer wait of its schedule, so retries are more careful.
+const FIRST_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+const MOST_PAUSES: u32 = 32;
 /// At most so many messages are remembered as having narrowed the window.
 const MOST_NARROWING: usize = 64;
 
@@ -37,19 +38,20 @@ pub struct Window {
     narrowed_at: u64,
     /// The messages that narrowed it since another got through.
     narrowed_by: Vec<String>,
-    /// For first attempts and retries, and for retries alone.
+    /// After a first attempt that was too much, for all; and after a retry, for retries.
     pauses: [Pause; 2],
 }
 
 /// What follows at the narrowest when it is too much still.
 #[derive(Debug, Clone, Copy)]
 struct Pause {
-    next: Duration,
+    /// How many times the first one the next one lasts.
+    times: u32,
     until: Option<Instant>,
 }
 
 impl Pause {
-    const NONE: Self = Self { next: FIRST_PAUSE, until: None };
+    const NONE: Self = Self { times: 1, until: None };
 }
 
 /// What the window knows of the endpoint.
@@ -160,9 +162,10 @@ impl Window {
         self.narrowed_by.push(webhook_id.to_owned());
         if was_narrowest {
             // A retry has failed before: it holds up retries alone.
-            let pause = &mut self.pauses[usize::from(!is_first)];
-            pause.until = Some(now + pause.next.mul_f64(0.5 + random / 2.0));
-            pause.next = (pause.next * 2).min(LONGEST_PAUSE);
+            let kind = usize::from(!is_first);
+            let pause = &mut self.pauses[kind];
+            pause.until = Some(now + (FIRST_PAUSES[kind] * pause.times).mul_f64(0.5 + random / 2.0));
+            pause.times = (pause.times * 2).min(MOST_PAUSES);
             return true;
         }
         let is_again = self.learned.too_wide == Some(self.width);

@@ -52,7 +52,7 @@ pub fn parse_http_date(text: &str, now: Timestamp) -> Option<Timestamp> {
     let time = civil::Time::new(i8(hour)?, i8(minute)?, i8(second)?.min(59), 0).ok()?;
     let day = digits(day, 2).or_else(|| digits(day, 1)).and_then(i8)?;
     let month = month(name)?;
-    let at = |year| Some(Offset::UTC.to_timestamp(civil::Date::new(year, month, day).ok()?.to_datetime(time)).ok()?);
+    let at = |year| Offset::UTC.to_timestamp(civil::Date::new(year, month, day).ok()?.to_datetime(time)).ok();
     match digits(year, 4) {
         Some(year) => at(year),
         None => {
