@@ -64,7 +64,7 @@ def run(site, options, progress):
 
 def settled_mb(emit, count, turn, progress):
     """Its resident size after it has worked for a while."""
-    wait_for("the breaker opens", 30, lambda: emit.metric("opshook_endpoint_down") == 1)
+    wait_for("the endpoint is down", 30, lambda: emit.metric("opshook_endpoint_down") == 1)
     with Portal(emit.address, CONNECTIONS) as portal:
         portal.post(POSTED)
     samples, begun = [], time.monotonic()

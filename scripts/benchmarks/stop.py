@@ -1,4 +1,4 @@
-"""SIGTERM with 64 messages in flight: none waits for a lease."""
+"""SIGTERM with every place taken: none waits for a lease."""
 
 import json
 import time
@@ -11,9 +11,9 @@ from benchmarks.report import Figure
 from benchmarks.system import Emit, Failed, wait_for
 
 NAME = "stop"
-ABOUT = "SIGTERM with 64 messages in flight"
-# A process has so many slots,
-SLOTS = 32
+ABOUT = "SIGTERM with every place taken"
+# A process that has seen no answer yet has so many places,
+SLOTS = 4
 PROCESSES = 2
 # and so many more wait for one.
 WAITING = 32
@@ -39,7 +39,7 @@ def run(site, options, progress):
         emits = [Emit(site, engine, ops.url()) for _ in range(PROCESSES)]
         for emit in emits:
             emit.ready_after()
-        # The first fills its own slots and then the other's.
+        # The first fills its own places and then the other's.
         with Portal(emits[0].address, 16) as portal:
             portal.post(in_flight + WAITING)
         wait_for(f"{in_flight} are in flight", 4, lambda: len(ops.requests) >= in_flight)
