@@ -21,6 +21,7 @@ import fcntl
 import json
 import logging
 import os
+import random
 import re
 import time
 import uuid
@@ -36,8 +37,12 @@ from fastapi import BackgroundTasks
 
 LIMIT_SECONDS = 5.0  # of a call to emit-retry, and of writing an event to the spool
 DRAIN_SECONDS = 2.0  # between two looks at what is left in the spool
-FAILURES_A_DRAIN = 3  # then the rest waits for the next look; one bad event must not hold up the others
+FAILURES_A_DRAIN = 3  # of different events in a row: then the rest waits for the next look
 AT_ONCE = 8  # calls of background tasks in one worker
+MOST_BYTES = 65_536  # of the body that emit-retry sends
+DOMAIN_BYTES = 512  # what a domain that is not ASCII may grow by when emit-retry writes it in ASCII
+MOST_LEVELS = 64  # of objects and lists within each other, the event itself included
+MOST_SESSION = 128  # characters
 OLD_SECONDS = 3600  # what is half written for so long is of a worker that was killed before it answered
 
 Log = Callable[[str, str, str, str], None]  # writes to the portal's activity log: level, code, message, session_id
@@ -72,6 +77,8 @@ class OpsWebhook:
         self._spool = Path(settings.ops_webhook_spool)
         self._marker = self._spool / ".away"  # there while emit-retry is away: all workers warn once an outage
         self._away_unmarked = False  # the same where the disk takes no marker
+        self._failing: set[str] = set()  # the events that failed since one was taken
+        self._outlived: set[str] = set()  # those that failed before another was taken: they say nothing of emit-retry
         self._told: set[str] = set()
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._client: httpx.AsyncClient | None = None
@@ -95,19 +102,18 @@ class OpsWebhook:
     ) -> None:
         """Makes an event durable, and has it sent after the portal's answer. Never raises; while disabled does nothing.
 
-        The arguments are the fields of opshook's event; no session is "". Data that is no JSON is left out, with a warn.
+        The arguments are the fields of opshook's event; no session is "". What can't be sent of the data is repaired or left
+        out, with a warn: the event itself is never lost for it.
         """
         if not self._settings.ops_webhook_enabled:
             return
         session, name = "", f"{time.time_ns():020d}-{uuid.uuid4().hex}"  # the Idempotency-Key; it sorts by time
         try:
-            session, at = str(session_id or ""), datetime.now(UTC).isoformat(timespec="milliseconds")
-            fields = {"event": event, "session_id": session, "domain": domain or "", "timestamp": at}
-            try:
-                body = _json(fields | {"data": data})
-            except Exception as error:
-                await self._say("ops_event_without_data", f"{name}: its data is no JSON ({_name(error)})", session)
-                body = _json(fields | {"data": {}})
+            session, at = _session_of(session_id), datetime.now(UTC).isoformat(timespec="milliseconds")
+            fields = {"event": event, "session_id": session, "domain": _unicode(str(domain or "")), "timestamp": at}
+            body, fault = _body(fields, data)
+            if fault:
+                await self._say("ops_event_without_data", f"{name}: {fault}", session)
             try:
                 async with asyncio.timeout(LIMIT_SECONDS):
                     await asyncio.to_thread(self._keep, name, body)
@@ -159,14 +165,28 @@ class OpsWebhook:
             await asyncio.to_thread(self._make_spool)
         while True:
             try:
-                failures = 0
-                for name in await asyncio.to_thread(self._names):
-                    failures += not await self._send(name)
-                    if failures == FAILURES_A_DRAIN:
-                        break
+                await self._look()
             except Exception as error:
                 await self._say_once("the spool", error)
             await asyncio.sleep(DRAIN_SECONDS)
+
+    async def _look(self) -> None:
+        """Sends what is in the spool, oldest first. Who failed goes behind those that did not; after a few failures in a row
+        the rest waits for the next look, which begins with others."""
+        names = await asyncio.to_thread(self._names)
+        known = set(names)
+        self._failing &= known
+        self._outlived &= known
+        new = [name for name in names if name not in self._failing and name not in self._outlived]
+        if self._failing and new:
+            new = list(dict.fromkeys([new[-1], random.choice(new), *new]))
+        old = [name for name in names if name in self._failing or name in self._outlived]
+        failures = 0
+        for name in new + random.sample(old, len(old)):
+            taken = await self._send(name)
+            failures = failures + 1 if taken is False else 0 if taken else failures
+            if failures == FAILURES_A_DRAIN:
+                break
 
     def _names(self) -> list[str]:
         """All events in the spool, oldest first."""
@@ -174,12 +194,12 @@ class OpsWebhook:
             return []
         return sorted(file.removesuffix(".json") for file in os.listdir(self._spool) if file.endswith(".json"))
 
-    async def _send(self, name: str) -> bool:
-        """Sends an event of the spool, unless another worker is at it. False where emit-retry is away."""
+    async def _send(self, name: str) -> bool | None:
+        """Sends an event of the spool. False where it has to wait; None where another worker is at it, or it can't be read."""
         try:
             file = await asyncio.to_thread(self._claim, name)
             if file is None:
-                return True
+                return None
             with file:
                 body = file.read()
                 verdict, why = await self._post(name, body)
@@ -187,7 +207,7 @@ class OpsWebhook:
             return verdict != "away"
         except Exception as error:
             await self._say_once(name, error)
-            return True
+            return None
 
     def _claim(self, name: str) -> BinaryIO | None:
         """Locks an event while its file is open, so that a killed worker leaves no lock."""
@@ -216,7 +236,7 @@ class OpsWebhook:
     def _settle(self, name: str, body: bytes, verdict: Verdict, why: str) -> None:
         kept, refused = self._spool / f"{name}.json", self._spool / "refused"
         if verdict == "away":
-            return self._went_away(why)
+            return self._failed(name, why)
         if verdict == "taken":
             kept.unlink(missing_ok=True)
         else:
@@ -224,7 +244,17 @@ class OpsWebhook:
             os.rename(kept, refused / kept.name)
             message = f"emit-retry refuses {name} ({why}): it is kept in refused/"
             self._write("warn", "ops_event_refused", message, _session(body))
+        self._outlived = (self._outlived | self._failing) - {name}
+        self._failing = set()
         self._came_back()
+
+    def _failed(self, name: str, why: str) -> None:
+        """emit-retry is away where different events failed and none was taken since: a few, or all that there are."""
+        if name in self._outlived:
+            return
+        self._failing.add(name)
+        if len(self._failing) >= FAILURES_A_DRAIN or self._failing.issuperset(self._names()):
+            self._went_away(why)
 
     def _is_away(self) -> bool:
         return self._away_unmarked or os.path.exists(self._marker)
@@ -283,9 +313,51 @@ def _verdict(answer: httpx.Response) -> tuple[Verdict, str]:
     return "refused", f"{status} {code}" if re.fullmatch("[a-z_]{1,40}", code) else str(status)
 
 
-def _json(fields: Mapping[str, Any]) -> bytes:
-    # What JSON has no type for (a date, a UUID) goes as text, so that one such field costs ops nothing.
-    return json.dumps(fields, default=str, allow_nan=False).encode()
+def _body(fields: dict[str, str], data: Any) -> tuple[bytes, str]:
+    """The event in bytes that emit-retry takes, and what is wrong with its data: then it is repaired or left out."""
+    without = _json(fields | {"data": {}})
+    try:
+        # What JSON has no type for (a date, a UUID) goes as text, so that one such field costs ops nothing.
+        text = _json({"data": {} if data is None else dict(data)})
+        repaired = _unicode(text)
+        if _levels(json.loads(repaired, object_pairs_hook=_object)) > MOST_LEVELS:
+            return without.encode(), f"its data is left out: it has more than {MOST_LEVELS} levels"
+    except Exception as error:
+        return without.encode(), f"its data is left out: it is no JSON ({_name(error)})"
+    body = (without.removesuffix("{}}") + repaired.removeprefix('{"data": ')).encode()
+    if len(body) + (0 if fields["domain"].isascii() else DOMAIN_BYTES) > MOST_BYTES:
+        return without.encode(), f"its data is left out: the event has more than {MOST_BYTES} bytes"
+    return body, "" if repaired == text else "its data holds text that is no Unicode: that is replaced"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str, allow_nan=False, ensure_ascii=False)
+
+
+def _unicode(text: str) -> str:
+    """The text with U+FFFD in place of what is no Unicode, such as half an emoji."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _levels(value: Any) -> int:
+    """How many objects and lists stand within each other."""
+    levels, inner = 0, [value]
+    while inner := [value for value in inner if isinstance(value, dict | list)]:
+        levels += 1
+        inner = [part for value in inner for part in (value.values() if isinstance(value, dict) else value)]
+    return levels
+
+
+def _session_of(session_id: Any) -> str:
+    """A session id that opshook takes: without control characters, and not too long."""
+    text = _unicode(str(session_id or ""))
+    return "".join(c for c in text if not (ord(c) < 32 or 127 <= ord(c) < 160))[:MOST_SESSION]
 
 
 def _session(body: bytes) -> str:

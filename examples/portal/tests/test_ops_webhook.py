@@ -190,7 +190,8 @@ def test_it_never_raises_and_keeps_what_can_be_an_event(tmp_path: Path) -> None:
     events = [json.loads((tmp_path / "spool" / f"{name}.json").read_text()) for name in names(tmp_path)]
     assert [event["data"] for event in events[:5]] == [{}] * 5
     assert len(events) == 8, "all but those without a name, a domain or a session"
-    assert log.codes() == ["ops_event_without_data"] * 6 + ["ops_event_fault"] * 4
+    without, fault = ["ops_event_without_data"], ["ops_event_fault"]
+    assert log.codes() == without * 5 + fault * 3 + without + fault
     assert "ana@example.com" not in str(log) + str(events)
 
 
@@ -225,6 +226,81 @@ def test_an_event_that_always_fails_holds_up_no_other(
     run(test)
     order = [json.loads(body)["session_id"] for _, body in emit_retry.posts[:3]]
     assert order == ["onb-bad", "onb-1", "onb-2"], "oldest first"
+
+
+def test_many_events_that_always_fail_hold_up_no_other_and_are_no_outage(
+    tmp_path: Path, fake: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops_webhook, "DRAIN_SECONDS", 0.05)
+    emit_retry = fake(lambda key, body: (403, b"") if b"onb-bad" in body else TAKEN)
+    webhook, log = made(tmp_path, emit_retry.url)
+
+    async def test() -> None:
+        for number in range(40):
+            await emit(webhook, f"onb-bad-{number}" if number % 10 < 5 else f"onb-{number}")
+        async with webhook.running():
+            await until(lambda: len(names(tmp_path)) == 20)
+            told = len(log)
+            # Those that are left have failed while others were taken: nobody is told again that emit-retry is away.
+            seen = len(emit_retry.posts)
+            await until(lambda: len(emit_retry.posts) > seen + 20)
+            assert len(log) == told, log
+            await (await emit(webhook, "onb-new"))()
+            assert len(names(tmp_path)) == 20, "a new one goes at once"
+
+    run(test)
+    left = [json.loads((tmp_path / "spool" / f"{name}.json").read_text())["session_id"] for name in names(tmp_path)]
+    assert all(session.startswith("onb-bad") for session in left)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        data = {"d": data}
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        ({"note": "caf\udce9"}, {"note": "caf\ufffd"}),
+        ({"note": "\ud83e"}, {"note": "\ufffd"}),
+        ({"caf\udce9": ["\udce9", 1]}, {"caf\ufffd": ["\ufffd", 1]}),
+        (nested(66), {}),
+        (nested(64), {}),
+        (("a", "b"), {}),
+        ({1: "a", "1": "b"}, {}),
+        ({"n": float("inf")}, {}),
+        ({"log": "x" * 80_000}, {}),
+        ({"log": "é" * 33_000}, {}),
+    ],
+)
+def test_whatever_data_holds_the_event_is_kept_and_a_warn_says_what_became_of_it(
+    tmp_path: Path, data: Any, kept: dict[str, Any]
+) -> None:
+    webhook, log = made(tmp_path, NOWHERE)
+    run(lambda: emit(webhook, data=data))
+    (name,) = names(tmp_path)
+    event = json.loads((tmp_path / "spool" / f"{name}.json").read_bytes().decode())
+    assert event["data"] == kept and event["session_id"] == "onb-1"
+    assert log.codes() == ["ops_event_without_data"]
+
+
+@pytest.mark.parametrize("data", [nested(63), {"log": "x" * 65_000}, {"é": "🧱"}, None, {1: "a"}])
+def test_data_that_can_be_sent_goes_as_it_is(tmp_path: Path, data: Any) -> None:
+    webhook, log = made(tmp_path, NOWHERE)
+    run(lambda: emit(webhook, data=data))
+    (name,) = names(tmp_path)
+    event = json.loads((tmp_path / "spool" / f"{name}.json").read_bytes())
+    assert event["data"] == {str(key): value for key, value in (data or {}).items()} and not log
+
+
+def test_a_session_that_opshook_does_not_take_is_made_one_that_it_takes(tmp_path: Path) -> None:
+    webhook, _ = made(tmp_path, NOWHERE)
+    run(lambda: emit(webhook, "a\x00\u0085\udce9" + "b" * 200))
+    (name,) = names(tmp_path)
+    session = json.loads((tmp_path / "spool" / f"{name}.json").read_bytes())["session_id"]
+    assert session == "a\ufffd" + "b" * 126
 
 
 def test_while_emit_retry_is_away_only_the_drain_asks_for_it(tmp_path: Path) -> None:
