@@ -55,6 +55,8 @@ impl Default for Limits {
 
 /// The largest head of a request, its request line and all headers. More is 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The most headers of a request: more than proxies add, and bounded by the bytes anyhow. More is 431.
+const MAX_HEADERS: usize = 1_024;
 
 /// An idle connection gets this long after a stop: whoever sends a request at that moment is still answered, and told by
 /// `Connection: close` to take another connection for the next.
@@ -141,7 +143,9 @@ async fn accept(limits: &Limits, listener: TcpListener, guard: Guard, mut stop: 
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    http.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
+    http.max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    // Who has sent all and closes its half still reads the answer.
+    http.half_close(true);
     let stopping = stop.clone();
     let accepting = async {
         loop {

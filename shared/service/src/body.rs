@@ -73,11 +73,15 @@ pub fn fields(body: &[u8]) -> Result<Members<'_>, Problem> {
     }
 }
 
-/// Checks that the body is said to be JSON: `application/json`, in UTF-8 where a charset is named.
+/// Checks that the body is said to be JSON: `application/json`, in UTF-8 where a charset is named, and not encoded.
 ///
 /// # Errors
-/// 415.
+/// 415, which names the encoding.
 pub fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(encoding) = encoding(headers) {
+        let detail = format!("the body is encoded as {encoding}; send it as it is, without Content-Encoding");
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
+    }
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let json = match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().is_ok_and(is_json),
@@ -88,6 +92,15 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     } else {
         Err(Problem::new(Code::UnsupportedMediaType, "send one header `Content-Type: application/json`, in UTF-8"))
     }
+}
+
+/// The first encoding that is named and is one (RFC 9110 8.4): its name, or something in its place where that is no name.
+fn encoding(headers: &HeaderMap) -> Option<&str> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("no text"));
+    let named = values.flat_map(|value| value.split(',')).map(str::trim);
+    let encoding = named.into_iter().find(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))?;
+    let is_name = encoding.len() <= 40 && encoding.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    Some(if is_name { encoding } else { "something unknown" })
 }
 
 fn is_json(value: &str) -> bool {

@@ -82,6 +82,43 @@ async fn cut_off(world: &World, bytes: &[u8]) -> Option<u16> {
 }
 
 #[tokio::test]
+async fn who_closes_its_half_after_the_request_still_gets_the_answer() {
+    let world = World::start().await;
+    let delivery = Raw::delivery(account_created("onb-half", "example.com"));
+    assert_eq!(cut_off(&world, &delivery.chunked(7)).await, Some(201));
+    assert_eq!(cut_off(&world, &Raw::get("/ready").bytes()).await, Some(200));
+}
+
+#[tokio::test]
+async fn a_request_with_many_headers_is_answered_like_one_with_few() {
+    let world = World::start().await;
+    let mut delivery = Raw::delivery(account_created("onb-many", "example.com"));
+    for number in 0..130 {
+        delivery = delivery.header(&format!("x-more-{number}"), "1");
+    }
+    assert_eq!(delivery.send(world.receive.addr).await.status, 201);
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_a_415_that_names_the_encoding_but_only_to_who_signed() {
+    let world = World::start().await;
+    let good = Raw::delivery(account_created("onb-1", "example.com"));
+    for (encoding, named) in [("br", "br"), ("gzip, identity", "gzip"), ("identity,zstd", "zstd"), ("\"x\"", "unknown")]
+    {
+        let encoded = good.clone().header("content-encoding", encoding);
+        let reply = refuse(&world, &encoded, 415, "unsupported_media_type").await;
+        assert!(reply.body["detail"].as_str().unwrap().contains(named), "{reply:?}");
+        let unsigned = encoded.without("webhook-signature");
+        refuse(&world, &unsigned, 401, "signature_missing").await;
+    }
+    assert_nothing_is_stored(&world).await;
+    let event = Raw::json("POST", crate::harness::EMIT, good.body.clone()).header("content-encoding", "compress");
+    event.send(world.emit.addr).await.assert_problem(415, "unsupported_media_type");
+    let plain = good.header("content-encoding", "identity");
+    assert_eq!(plain.send(world.receive.addr).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_content_type_other_than_json_is_a_415_but_only_to_who_signed() {
     let world = World::start().await;
     let good = Raw::delivery(account_created("onb-1", "example.com"));
