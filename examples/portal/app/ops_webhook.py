@@ -18,6 +18,7 @@ share it, has an OPS_WEBHOOK_URL and an OPS_WEBHOOK_SECRET of its own.
 
 import asyncio
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -40,9 +41,10 @@ DRAIN_SECONDS = 2.0  # between two looks at what is left in the spool
 FAILURES_A_DRAIN = 3  # of different events in a row: then the rest waits for the next look
 AT_ONCE = 8  # calls of background tasks in one worker
 MOST_BYTES = 65_536  # of the body that emit-retry sends
-DOMAIN_BYTES = 512  # what a domain that is not ASCII may grow by when emit-retry writes it in ASCII
+MOST_DOMAIN = 253  # bytes
 MOST_LEVELS = 64  # of objects and lists within each other, the event itself included
 MOST_SESSION = 128  # characters
+OUTLIVED_SECONDS = 60  # then an event that failed while another was taken counts once more
 OLD_SECONDS = 3600  # what is half written for so long is of a worker that was killed before it answered
 
 Log = Callable[[str, str, str, str], None]  # writes to the portal's activity log: level, code, message, session_id
@@ -78,7 +80,7 @@ class OpsWebhook:
         self._marker = self._spool / ".away"  # there while emit-retry is away: all workers warn once an outage
         self._away_unmarked = False  # the same where the disk takes no marker
         self._failing: set[str] = set()  # the events that failed since one was taken
-        self._outlived: set[str] = set()  # those that failed before another was taken: they say nothing of emit-retry
+        self._outlived: dict[str, tuple[int, float]] = {}  # how often another was taken after an event had failed, and when
         self._told: set[str] = set()
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._client: httpx.AsyncClient | None = None
@@ -109,11 +111,14 @@ class OpsWebhook:
             return
         session, name = "", f"{time.time_ns():020d}-{uuid.uuid4().hex}"  # the Idempotency-Key; it sorts by time
         try:
-            session, at = _session_of(session_id), datetime.now(UTC).isoformat(timespec="milliseconds")
+            given, at = _unicode(str(session_id or "")), datetime.now(UTC).isoformat(timespec="milliseconds")
+            session = _session_of(given)
             fields = {"event": event, "session_id": session, "domain": _unicode(str(domain or "")), "timestamp": at}
             body, fault = _body(fields, data)
             if fault:
                 await self._say("ops_event_without_data", f"{name}: {fault}", session)
+            if session != given:
+                await self._say("ops_event_session", f"{name}: its session id is not one that opshook takes", session)
             try:
                 async with asyncio.timeout(LIMIT_SECONDS):
                     await asyncio.to_thread(self._keep, name, body)
@@ -176,11 +181,12 @@ class OpsWebhook:
         names = await asyncio.to_thread(self._names)
         known = set(names)
         self._failing &= known
-        self._outlived &= known
-        new = [name for name in names if name not in self._failing and name not in self._outlived]
+        self._outlived = {name: outlived for name, outlived in self._outlived.items() if name in known}
+        failed = self._failing | self._outlived.keys()
+        new = [name for name in names if name not in failed]
         if self._failing and new:
             new = list(dict.fromkeys([new[-1], random.choice(new), *new]))
-        old = [name for name in names if name in self._failing or name in self._outlived]
+        old = [name for name in names if name in failed]
         failures = 0
         for name in new + random.sample(old, len(old)):
             taken = await self._send(name)
@@ -244,17 +250,25 @@ class OpsWebhook:
             os.rename(kept, refused / kept.name)
             message = f"emit-retry refuses {name} ({why}): it is kept in refused/"
             self._write("warn", "ops_event_refused", message, _session(body))
-        self._outlived = (self._outlived | self._failing) - {name}
-        self._failing = set()
+        failing, self._failing = self._failing, set()
+        now = time.monotonic()
+        outlived = {other: (self._outlived.get(other, (0, now))[0] + 1, now) for other in failing}
+        self._outlived = {other: seen for other, seen in (self._outlived | outlived).items() if other != name}
         self._came_back()
 
     def _failed(self, name: str, why: str) -> None:
-        """emit-retry is away where different events failed and none was taken since: a few, or all that there are."""
-        if name in self._outlived:
+        """emit-retry is away where different events failed and none was taken since: a few, or all that there are. One that
+        failed while another was taken says nothing of emit-retry: for a while, and if it happens again, for ever."""
+        if self._says_nothing(name):
             return
         self._failing.add(name)
-        if len(self._failing) >= FAILURES_A_DRAIN or self._failing.issuperset(self._names()):
+        others = (other for other in self._names() if not self._says_nothing(other))
+        if len(self._failing) >= FAILURES_A_DRAIN or self._failing.issuperset(others):
             self._went_away(why)
+
+    def _says_nothing(self, name: str) -> bool:
+        times, at = self._outlived.get(name, (0, 0.0))
+        return times > 1 or (times == 1 and time.monotonic() < at + OUTLIVED_SECONDS)
 
     def _is_away(self) -> bool:
         return self._away_unmarked or os.path.exists(self._marker)
@@ -324,14 +338,21 @@ def _body(fields: dict[str, str], data: Any) -> tuple[bytes, str]:
             return without.encode(), f"its data is left out: it has more than {MOST_LEVELS} levels"
     except Exception as error:
         return without.encode(), f"its data is left out: it is no JSON ({_name(error)})"
-    body = (without.removesuffix("{}}") + repaired.removeprefix('{"data": ')).encode()
-    if len(body) + (0 if fields["domain"].isascii() else DOMAIN_BYTES) > MOST_BYTES:
+    body = (without.removesuffix("{}}") + repaired.removeprefix('{"data":')).encode()
+    if len(body) + _growth(fields["domain"]) > MOST_BYTES:
         return without.encode(), f"its data is left out: the event has more than {MOST_BYTES} bytes"
     return body, "" if repaired == text else "its data holds text that is no Unicode: that is replaced"
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, default=str, allow_nan=False, ensure_ascii=False)
+    return json.dumps(value, default=str, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def _growth(domain: str) -> int:
+    """How many bytes more a domain has when emit-retry writes it in ASCII."""
+    with suppress(UnicodeError):
+        return max(0, len(domain.encode("idna")) - len(domain.encode()))
+    return MOST_DOMAIN
 
 
 def _unicode(text: str) -> str:
@@ -354,10 +375,12 @@ def _levels(value: Any) -> int:
     return levels
 
 
-def _session_of(session_id: Any) -> str:
-    """A session id that opshook takes: without control characters, and not too long."""
-    text = _unicode(str(session_id or ""))
-    return "".join(c for c in text if not (ord(c) < 32 or 127 <= ord(c) < 160))[:MOST_SESSION]
+def _session_of(given: str) -> str:
+    """A session id that opshook takes: without control characters, and not too long. Different ones stay different."""
+    text = "".join(c for c in given if not (ord(c) < 32 or 127 <= ord(c) < 160))
+    if text == given and len(text) <= MOST_SESSION:
+        return text
+    return f"{text[: MOST_SESSION - 17]}~{hashlib.sha256(given.encode()).hexdigest()[:16]}"
 
 
 def _session(body: bytes) -> str:

@@ -240,12 +240,15 @@ def test_many_events_that_always_fail_hold_up_no_other_and_are_no_outage(
             await emit(webhook, f"onb-bad-{number}" if number % 10 < 5 else f"onb-{number}")
         async with webhook.running():
             await until(lambda: len(names(tmp_path)) == 20)
-            told = len(log)
-            # Those that are left have failed while others were taken: nobody is told again that emit-retry is away.
             seen = len(emit_retry.posts)
-            await until(lambda: len(emit_retry.posts) > seen + 20)
-            assert len(log) == told, log
+            await until(lambda: len(emit_retry.posts) > seen + 40)
             await (await emit(webhook, "onb-new"))()
+            await until(lambda: len(names(tmp_path)) == 20)
+            # Those that are left have failed while others were taken: nobody is told again that emit-retry is away.
+            told, seen = len(log), len(emit_retry.posts)
+            await until(lambda: len(emit_retry.posts) > seen + 40)
+            assert len(log) == told, log
+            await (await emit(webhook, "onb-newer"))()
             assert len(names(tmp_path)) == 20, "a new one goes at once"
 
     run(test)
@@ -286,7 +289,7 @@ def test_whatever_data_holds_the_event_is_kept_and_a_warn_says_what_became_of_it
     assert log.codes() == ["ops_event_without_data"]
 
 
-@pytest.mark.parametrize("data", [nested(63), {"log": "x" * 65_000}, {"é": "🧱"}, None, {1: "a"}])
+@pytest.mark.parametrize("data", [nested(63), {"log": "x" * 65_000}, {"l": [1] * 24_000}, {"é": "🧱"}, None, {1: "a"}])
 def test_data_that_can_be_sent_goes_as_it_is(tmp_path: Path, data: Any) -> None:
     webhook, log = made(tmp_path, NOWHERE)
     run(lambda: emit(webhook, data=data))
@@ -296,11 +299,46 @@ def test_data_that_can_be_sent_goes_as_it_is(tmp_path: Path, data: Any) -> None:
 
 
 def test_a_session_that_opshook_does_not_take_is_made_one_that_it_takes(tmp_path: Path) -> None:
-    webhook, _ = made(tmp_path, NOWHERE)
-    run(lambda: emit(webhook, "a\x00\u0085\udce9" + "b" * 200))
-    (name,) = names(tmp_path)
-    session = json.loads((tmp_path / "spool" / f"{name}.json").read_bytes())["session_id"]
-    assert session == "a\ufffd" + "b" * 126
+    webhook, log = made(tmp_path, NOWHERE)
+
+    async def test() -> None:
+        for session in ("a\x00b", "ab", "x" * 128, "x" * 129, "x" * 130):
+            await emit(webhook, session)
+
+    run(test)
+    events = [json.loads((tmp_path / "spool" / f"{name}.json").read_bytes()) for name in names(tmp_path)]
+    sessions = [event["session_id"] for event in events]
+    assert len(set(sessions)) == 5 and sessions[1:3] == ["ab", "x" * 128]
+    assert all(len(session) <= 128 and session.isprintable() for session in sessions)
+    assert log.codes() == ["ops_event_session"] * 3
+
+
+def test_an_outage_beside_events_that_always_fail_is_told_and_so_is_the_next_one(
+    tmp_path: Path, fake: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops_webhook, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(ops_webhook, "OUTLIVED_SECONDS", 0.5)
+    away: list[bool] = []
+    emit_retry = fake(lambda key, body: (403, b"") if away or b"onb-bad" in body else TAKEN)
+    webhook, log = made(tmp_path, emit_retry.url)
+
+    async def test() -> None:
+        await emit(webhook, "onb-bad")
+        async with webhook.running():
+            for number in range(4):
+                seen = len(emit_retry.posts)
+                await until(lambda seen=seen: len(emit_retry.posts) > seen)
+                await emit(webhook, f"onb-{number}")
+                await until(lambda: len(names(tmp_path)) == 1)
+            for outage in range(2):
+                log.clear()
+                away.append(True)
+                await emit(webhook, f"onb-waits-{outage}")
+                await until(lambda: "ops_webhook_away" in log.codes())
+                away.clear()
+                await until(lambda: len(names(tmp_path)) == 1 and "ops_webhook_back" in log.codes())
+
+    run(test)
 
 
 def test_while_emit_retry_is_away_only_the_drain_asks_for_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use contract::signature::Secrets;
 use service::auth::Tokens;
 use service::host::Environment;
+use service::hosts::Hosts;
 use service::settings::{Reader, SettingsError};
 use store::StoreConfig;
 use url::{Host, Url};
@@ -20,8 +21,10 @@ pub struct Config {
     pub endpoint: Option<Endpoint>,
     /// How they are delivered.
     pub delivery: Delivery,
-    /// `EMIT_API_TOKEN`: any of them lets a caller in; none lets everyone in, on loopback.
+    /// `EMIT_API_TOKEN`: any of them lets a caller in; none lets in who asks for loopback or one of `hosts`.
     pub tokens: Option<Tokens>,
+    /// `ALLOWED_HOSTS`
+    pub hosts: Hosts,
     /// Where DynamoDB is.
     pub store: StoreConfig,
 }
@@ -62,6 +65,7 @@ impl Config {
         if reader.text("EMIT_API_TOKEN").is_none() && !reader.is_loopback(listen) {
             reader.fault("EMIT_API_TOKEN", "is required unless LISTEN_ADDR is on loopback, and always on Lambda");
         }
+        let hosts = reader.parsed("ALLOWED_HOSTS", Hosts::default(), Hosts::parse);
         let table_prefix = reader.table_prefix();
         let store = reader.gathered(StoreConfig::from_lookup(table_prefix, |name| environment.get(name)));
         reader.finish_with(store, |store| Self {
@@ -69,6 +73,7 @@ impl Config {
             endpoint,
             delivery: Delivery { schedule, retention_days, dispatchers: 1 },
             tokens,
+            hosts,
             store,
         })
     }

@@ -32,7 +32,7 @@ use axum::routing::{get, post};
 use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
-use service::http::{self, ReadyCheck};
+use service::http::{self, Access, ReadyCheck};
 use service::problem::Problem;
 use store::tables::OUTBOX;
 use store::{Store, StoreError};
@@ -66,7 +66,10 @@ pub struct App {
 /// The function's routes.
 pub fn app(app: impl Into<Arc<App>>) -> Router {
     let app = app.into();
-    let tokens = app.config.tokens.clone();
+    let access = match &app.config.tokens {
+        Some(tokens) => Access::Tokens(tokens.clone()),
+        None => Access::Local(app.config.hosts.clone()),
+    };
     let state = Arc::clone(&app);
     let ready: ReadyCheck = Arc::new(move || {
         let app = Arc::clone(&state);
@@ -80,7 +83,7 @@ pub fn app(app: impl Into<Arc<App>>) -> Router {
         .route("/api/v1/outbox/{webhook_id}/replay", post(replay::one))
         .route("/api/v1/activity", get(lists::activities))
         .with_state(app);
-    http::wrap(NAME, routes, tokens, ready)
+    http::wrap(NAME, routes, access, ready)
 }
 
 /// Reads the settings and makes the function ready to be hosted.

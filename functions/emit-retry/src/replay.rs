@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::HttpBody;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use contract::event::FieldError;
@@ -44,6 +45,9 @@ pub async fn one(
     request: Request,
 ) -> Result<(StatusCode, Json<Message>), Problem> {
     Query::parse(request.uri().query(), &[])?;
+    if !request.body().is_end_stream() {
+        body::require_json(request.headers())?;
+    }
     let absent = || Problem::new(Code::NotFound, "there is no message with this id, or it is no longer kept");
     let id = WebhookId::parse(&id).ok_or_else(absent)?;
     match replay(&app, &id).await? {

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::routing::get;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
-use service::http::{self, ReadyCheck};
+use service::http::{self, Access, ReadyCheck};
 use service::problem::Problem;
 use store::pages::{PageError, PageRequest};
 use store::tables::WEBHOOK_EVENTS;
@@ -56,7 +56,7 @@ pub fn app(app: App) -> Router {
         .route("/api/v1/desk/tickets", get(tickets::list))
         .route("/api/v1/desk/tickets/{ticket_id}", get(tickets::one).patch(tickets::change))
         .with_state(app);
-    http::wrap(NAME, routes, Some(tokens), ready)
+    http::wrap(NAME, routes, Access::Tokens(tokens), ready)
 }
 
 /// Reads the settings and makes the function ready to be hosted.

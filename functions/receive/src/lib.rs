@@ -14,7 +14,7 @@ use axum::routing::post;
 use contract::id::IdSource;
 use service::clock::Clock;
 use service::host::{Environment, Service, StartError};
-use service::http::{self, ReadyCheck};
+use service::http::{self, Access, ReadyCheck};
 use store::Store;
 use store::tables::WEBHOOK_EVENTS;
 
@@ -45,7 +45,7 @@ pub fn app(app: App) -> Router {
         Box::pin(async move { store.missing(&WEBHOOK_EVENTS).await.into_iter().collect() })
     });
     let routes = Router::new().route("/api/v1/webhooks/onboard", post(onboard::handle)).with_state(app);
-    http::wrap(NAME, routes, None, ready)
+    http::wrap(NAME, routes, Access::Open, ready)
 }
 
 /// Reads the settings and makes the function ready to be hosted.

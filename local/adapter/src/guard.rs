@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use service::http::{self, ReadyCheck};
+use service::http::{self, Access, ReadyCheck};
 use service::problem::{Code, Problem};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
@@ -66,7 +66,7 @@ async fn call(router: &Router, request: Request) -> Response {
 fn refusal(name: &'static str, detail: &'static str) -> Router {
     let refuse = move || async move { Problem::new(Code::Overloaded, detail).into_response() };
     let ready: ReadyCheck = Arc::new(|| Box::pin(async { Vec::new() }));
-    http::wrap(name, Router::new().route("/", any(refuse)).route("/{*path}", any(refuse)), None, ready)
+    http::wrap(name, Router::new().route("/", any(refuse)).route("/{*path}", any(refuse)), Access::Open, ready)
 }
 
 /// What is left to answer by when a request is refused or given up: its head, for the id and the log, without its body.

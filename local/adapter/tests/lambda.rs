@@ -209,7 +209,7 @@ async fn a_header_that_is_answered_twice_keeps_both_values() {
 /// A function's routes in their wrapping, which answers with problems.
 fn function() -> Router {
     let ready: ReadyCheck = Arc::new(|| Box::pin(async { Vec::new() }));
-    http::wrap("receive", Router::new().route("/", any(echo)).route("/{*path}", any(echo)), None, ready)
+    http::wrap("receive", Router::new().route("/", any(echo)).route("/{*path}", any(echo)), http::Access::Open, ready)
 }
 
 /// The good request whose members are then odd.

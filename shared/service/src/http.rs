@@ -18,6 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
 use crate::auth::Tokens;
+use crate::hosts::Hosts;
 use crate::problem::{Code, Problem};
 use crate::telemetry;
 
@@ -29,9 +30,19 @@ pub type Missing = Vec<String>;
 /// Asks whether the function can serve. Changes nothing.
 pub type ReadyCheck = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Missing> + Send>> + Send + Sync>;
 
-/// Puts a function's `routes` into their wrapping. Where `tokens` are given, everything under `/api/` needs one,
-/// whether it exists or not.
-pub fn wrap(name: &'static str, routes: Router, tokens: Option<Tokens>, ready: ReadyCheck) -> Router {
+/// Who may ask a function.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Everyone; its routes have guards of their own.
+    Open,
+    /// Who has a token: everything under `/api/` needs one, whether it exists or not.
+    Tokens(Tokens),
+    /// Programs on this machine: everything but `/health` is closed to other pages and hosts.
+    Local(Hosts),
+}
+
+/// Puts a function's `routes` into their wrapping.
+pub fn wrap(name: &'static str, routes: Router, access: Access, ready: ReadyCheck) -> Router {
     telemetry::metrics();
     telemetry::keep_up();
     let own = Router::new()
@@ -46,7 +57,7 @@ pub fn wrap(name: &'static str, routes: Router, tokens: Option<Tokens>, ready: R
         .method_not_allowed_fallback(|| async {
             Problem::new(Code::MethodNotAllowed, "the header `Allow` names the methods of this route")
         })
-        .layer(middleware::from_fn_with_state(tokens, authorize))
+        .layer(middleware::from_fn_with_state(access, authorize))
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn_with_state(name, observe))
 }
@@ -77,14 +88,17 @@ async fn render_metrics() -> Response {
     ([content_type], telemetry::metrics().render()).into_response()
 }
 
-async fn authorize(State(tokens): State<Option<Tokens>>, request: Request, next: Next) -> Response {
-    if let Some(tokens) = tokens
-        && request.uri().path().starts_with("/api/")
-        && let Err(problem) = tokens.check(request.headers())
-    {
-        return problem.into_response();
+async fn authorize(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let checked = match &access {
+        Access::Tokens(tokens) if path.starts_with("/api/") => tokens.check(request.headers()),
+        Access::Local(hosts) if path != "/health" => hosts.check(request.uri(), request.headers()),
+        Access::Open | Access::Tokens(_) | Access::Local(_) => Ok(()),
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
-    next.run(request).await
 }
 
 /// The log has the panic's place in the code by [`telemetry::init`]; its text goes nowhere.

@@ -14,6 +14,8 @@ pub enum Code {
     TimestampOutOfTolerance,
     TokenMissing,
     TokenMismatch,
+    HostNotAllowed,
+    OriginNotAllowed,
     NotFound,
     MethodNotAllowed,
     Conflict,
@@ -42,6 +44,8 @@ impl Code {
             }
             Self::TokenMissing => ("token_missing", S::UNAUTHORIZED, "A bearer token is needed"),
             Self::TokenMismatch => ("token_mismatch", S::UNAUTHORIZED, "The bearer token is not accepted"),
+            Self::HostNotAllowed => ("host_not_allowed", S::FORBIDDEN, "This host may not be asked for"),
+            Self::OriginNotAllowed => ("origin_not_allowed", S::FORBIDDEN, "A page of another origin may not ask"),
             Self::NotFound => ("not_found", S::NOT_FOUND, "There is nothing here"),
             Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "The method is not allowed here"),
             Self::Conflict => ("conflict", S::CONFLICT, "The state does not allow it"),
