@@ -459,10 +459,9 @@ impl Dispatcher {
                 return Ok(());
             }
             let far = ready.read_far.is_none_or(|read| read.elapsed() >= FAR_EACH);
-            // What is known to wait is not asked for again.
-            let ask = |is_empty: bool, limit: usize| if is_empty { limit } else { 0 };
-            let (oldest, newest) = if is_choice { CHOICE } else { (AHEAD, 0) };
-            Limits { first: ask(first, oldest), newest: ask(first, newest), retries: ask(retries, AHEAD), far }
+            let (first, newest) = if is_choice { CHOICE } else { (AHEAD, 0) };
+            // Retries that go early are not found again, so what is known of retries stays.
+            Limits { first, newest, retries: if retries { AHEAD } else { 0 }, far }
         };
         let due = self.courier.store.due(now, limits, Deadline::for_write()).await?;
         let is_early = limits.retries > 0 && due.retries.is_empty();
@@ -475,7 +474,7 @@ impl Dispatcher {
         }
         let is_full = |found: usize, limit: usize| limit > 0 && found >= limit;
         ready.is_cut = is_full(due.first.len(), limits.first) || is_full(due.retries.len(), limits.retries);
-        let known = ready.next_at.filter(|_| limits.first == 0 || limits.retries == 0);
+        let known = ready.next_at.filter(|_| limits.retries == 0);
         ready.next_at = known.into_iter().chain(due.next_at).min();
         let free = self.hands().window.width() as usize;
         let first = if is_choice {
@@ -484,7 +483,7 @@ impl Dispatcher {
         } else {
             due.first
         };
-        ready.first.extend(first.into_iter().map(|id| (id, Take::Due)));
+        ready.first = first.into_iter().map(|id| (id, Take::Due)).collect();
         ready.retries.extend(due.retries.into_iter().map(|id| (id, Take::Due)).chain(early));
         Ok(())
     }
